@@ -1,0 +1,47 @@
+"""One redactor for logs, errors, attributes and reports: secrets leave the process in no form."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit, urlunsplit
+
+__all__ = ["redact", "unsigned"]
+
+# Query parameters of signed URLs (Azure SAS, AWS SigV4, GCS V4) and the usual names of tokens.
+_SECRET_PARAMETER = re.compile(
+    r"""(?ix)
+    (?P<key>[?&;\s"'](?:
+        sig | se | st | sp | sv | sr | skoid | sktid | skt | ske | sks | skv | ses
+      | x-amz-[a-z-]+ | x-goog-[a-z-]+ | awsaccesskeyid | googleaccessid | signature | expires | policy | key-pair-id
+      | [a-z_-]*token | api[_-]?key | [a-z_-]*secret[a-z_-]* | password | passwd | credential
+    )=)
+    [^&\s"'<>,;)\]}]+
+    """
+)
+_AUTHORIZATION = re.compile(r"(?i)(authorization['\"]?\s*[:=]\s*['\"]?(?:bearer|basic|token)\s+)[^\s'\",}]+")
+_USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
+_ENVIRONMENT = re.compile(r"(?i)\b([A-Z0-9_]*(?:SECRET|TOKEN|PASSWORD|ACCESS_KEY|API_KEY|SUBSCRIPTION_KEY)[A-Z0-9_]*\s*[=:]\s*)[^\s,;]+")
+
+
+def redact(text: str) -> str:
+    """Return `text` with the values of signatures, tokens, passwords and keys replaced by ``***``.
+
+    >>> redact("GET https://a.blob/x.tif?se=2026&sig=abc failed")
+    'GET https://a.blob/x.tif?se=***&sig=*** failed'
+    """
+    text = _SECRET_PARAMETER.sub(lambda match: f"{match['key']}***", text)
+    text = _AUTHORIZATION.sub(r"\1***", text)
+    text = _ENVIRONMENT.sub(r"\1***", text)
+    return _USERINFO.sub("***@", text)
+
+
+def unsigned(href: str) -> str:
+    """Return `href` without query, fragment and user information: the stable name of the object it points at.
+
+    >>> unsigned("https://user:pw@a.blob/x.tif?sig=abc#frag")
+    'https://a.blob/x.tif'
+    """
+    if "://" not in href:
+        return href.split("?", 1)[0]
+    parts = urlsplit(href)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
