@@ -300,6 +300,7 @@ def _snap(coordinate: float, pixels: int, resolution: float, phase: float) -> fl
 def _outline(epsg: int, bounds: BBox, points: int = 33) -> BaseGeometry:
     """Densified lon/lat outline of a projected box; a Polygon, or a MultiPolygon where it is split."""
     import shapely
+    from shapely.affinity import translate
     from shapely.geometry import MultiPolygon, Polygon, box
 
     west, south, east, north = bounds
@@ -311,11 +312,9 @@ def _outline(epsg: int, bounds: BBox, points: int = 33) -> BaseGeometry:
     if abs(lon[-1] - lon[0]) > 180:  # the outline winds around a pole
         return box(-180.0, lat.min(), 180.0, 90.0) if lat.mean() > 0 else box(-180.0, -90.0, 180.0, lat.max())
     whole = Polygon(np.column_stack([lon, lat]))
-    parts = []
+    globe, parts = box(-180.0, -90.0, 180.0, 90.0), []
     for turn in (-360.0, 0.0, 360.0):
-        part = shapely.intersection(
-            shapely.transform(whole, lambda xy, turn=turn: xy + np.array([turn, 0.0])), box(-180.0, -90.0, 180.0, 90.0)
-        )
+        part = shapely.intersection(translate(whole, turn), globe)
         if part.area > 0:
             parts.append(part)
     return parts[0] if len(parts) == 1 else MultiPolygon(parts)

@@ -13,8 +13,8 @@ BBox: TypeAlias = tuple[float, float, float, float]
 """(west, south, east, north), degrees or metres."""
 
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
-Float1D: TypeAlias = npt.NDArray[np.float64]
-Float2D: TypeAlias = npt.NDArray[np.float64]
+Float1D: TypeAlias = npt.NDArray[np.floating[Any]]
+Float2D: TypeAlias = npt.NDArray[np.floating[Any]]
 IntArray: TypeAlias = npt.NDArray[np.integer[Any]]
 UInt8Array: TypeAlias = npt.NDArray[np.uint8]
 Bool2D: TypeAlias = npt.NDArray[np.bool_]
