@@ -29,9 +29,9 @@ def pixel_status(empty: npt.NDArray[np.bool_], outside: npt.NDArray[np.bool_], f
     Parameters
     ----------
     empty
-        (height, width); true where at least one band that could be read has no data.
+        (height, width); true where at least one band that was read has no data, and everywhere if no band was read.
     outside
-        (height, width); true where no granule of the scene has a footprint.
+        (height, width); true where no granule of the scene has a footprint. Footprints are drawn roughly: only empty pixels are outside.
     failed
         Whether at least one band could not be read.
 
@@ -40,7 +40,8 @@ def pixel_status(empty: npt.NDArray[np.bool_], outside: npt.NDArray[np.bool_], f
     ndarray of uint8, shape (height, width)
         Values of `PixelStatus`. A failed read does not hide that a pixel lies outside of the footprint.
     """
-    status = np.full(empty.shape, PixelStatus.READ_FAILED if failed else PixelStatus.VALID, np.uint8)
-    status[empty & ~np.bool_(failed)] = PixelStatus.NODATA_AT_SOURCE
-    status[outside] = PixelStatus.OUTSIDE_FOOTPRINT
+    status = np.where(empty, np.uint8(PixelStatus.NODATA_AT_SOURCE), np.uint8(PixelStatus.VALID))
+    if failed:
+        status[...] = PixelStatus.READ_FAILED
+    status[empty & outside] = PixelStatus.OUTSIDE_FOOTPRINT
     return status

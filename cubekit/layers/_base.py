@@ -1,0 +1,105 @@
+"""What a layer is: options in the constructor, site, grid and time in the call, a dataset out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import xarray as xr
+from pydantic import BaseModel, ConfigDict
+
+from cubekit.grid import Grid
+from cubekit.layers._session import Session
+from cubekit.site import Site, TimeRange
+
+__all__ = ["Layer", "LayerPlan", "LayerRequest"]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRequest:
+    """What a layer is asked for.
+
+    Parameters
+    ----------
+    site, grid, time
+        Who, where and when: all that decides the result, together with the layer's own options.
+    session
+        How the work is run: engine, concurrency, open catalogues, progress. Never changes a pixel.
+    """
+
+    site: Site
+    grid: Grid
+    time: TimeRange
+    session: Session = field(default_factory=Session, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPlan:
+    """What loading a layer would take.
+
+    Parameters
+    ----------
+    kind
+        Of the layer.
+    scenes, items, assets
+        Acquisitions, catalogue items and files involved.
+    requests, bytes
+        HTTP requests and bytes of the pixel and metadata reads; the search is not counted.
+    memory
+        Peak bytes held, an estimate.
+    notes
+        Anything a user should know before the run.
+    """
+
+    kind: str
+    scenes: int = 0
+    items: int = 0
+    assets: int = 0
+    requests: int = 0
+    bytes: int = 0
+    memory: int = 0
+    notes: tuple[str, ...] = ()
+
+
+class Layer(BaseModel, ABC):
+    """Base of all layers: a frozen, strict model whose fields are the options of its recipe entry.
+
+    Subclasses set `kind` (a `Literal` field that selects them), `group` (where in the cube their data go) and write `load`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    group: ClassVar[str] = "/"
+    """Group of the cube that the layer's variables belong to."""
+
+    kind: str
+    """Selects the layer."""
+
+    missing: Literal["fail", "fill"] = "fail"
+    """What happens where the layer finds nothing at all: fail, or leave the layer out and say so in `cubekit_missing`."""
+
+    @abstractmethod
+    def load(self, request: LayerRequest) -> xr.Dataset:
+        """Return the layer's data for the request.
+
+        Returns
+        -------
+        Dataset
+            On the request's grid (dims ``y, x`` or ``time, y, x``) or on the layer's own dims, complete with attributes.
+
+        Raises
+        ------
+        NothingFoundError
+            Where the source has nothing for the request.
+        CubekitError
+            For anything else that keeps the layer from being what was asked for.
+        """
+
+    def plan(self, request: LayerRequest) -> LayerPlan:
+        """What `load` would take; looks into catalogues and headers but reads no pixels."""
+        return LayerPlan(self.kind)
+
+    def canonical(self) -> dict[str, Any]:
+        """The layer's options as plain JSON values."""
+        return self.model_dump(mode="json")

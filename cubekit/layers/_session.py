@@ -1,0 +1,61 @@
+"""How a build is run: engine, open catalogues, caches and progress; nothing that changes a result."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cubekit.catalog import Catalog
+    from cubekit.read import ReadOptions
+
+__all__ = ["Progress", "Session"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with (stage, done, total)."""
+
+
+def _quiet(stage: str, done: int, total: int) -> None:
+    pass
+
+
+@dataclass(eq=False)
+class Session:
+    """State shared by the layers of one or many builds in a process.
+
+    Parameters
+    ----------
+    engine
+        Read engine: ``"window"``, ``"odc"``, ``"stackstac"`` or ``"rasterio"``.
+    cache_dir
+        Folder for searches, headers and metadata; nothing is kept between processes without one.
+    threads
+        Threads for decoding and correction; all cores by default.
+    progress
+        Receives (stage, done, total).
+    """
+
+    engine: str = "window"
+    cache_dir: Path | None = None
+    threads: int | None = None
+    progress: Progress = _quiet
+    _catalogs: dict[tuple[str, ...], Catalog] = field(default_factory=dict, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def catalog(self, names: tuple[str, ...]) -> Catalog:
+        """The catalogue of that name, URL or path (several: fallbacks in order), opened once."""
+        from cubekit.catalog import open_catalog
+
+        with self._lock:
+            if names not in self._catalogs:
+                self._catalogs[names] = open_catalog(list(names), cache_dir=self.cache_dir)
+            return self._catalogs[names]
+
+    def read_options(self, catalog: Catalog) -> ReadOptions:
+        """Options of the read room for files of `catalog`."""
+        from cubekit.read import ReadOptions
+
+        return ReadOptions(engine=self.engine, threads=self.threads, cache_dir=self.cache_dir, local_root=catalog.local_root)  # type: ignore[arg-type]
