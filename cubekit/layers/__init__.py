@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from cubekit.layers._base import Layer, LayerPlan, LayerRequest
 from cubekit.layers._registry import layer_from, layer_kinds
-from cubekit.layers._session import Progress, Session
+from cubekit.layers._session import Progress, Session, Tally
 
-__all__ = ["Layer", "LayerPlan", "LayerRequest", "Progress", "Session", "layer_from", "layer_kinds"]
+__all__ = ["Layer", "LayerPlan", "LayerRequest", "Progress", "Session", "Tally", "layer_from", "layer_kinds"]

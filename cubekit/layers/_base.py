@@ -10,7 +10,7 @@ import xarray as xr
 from pydantic import BaseModel, ConfigDict
 
 from cubekit.grid import Grid
-from cubekit.layers._session import Session
+from cubekit.layers._session import Session, Tally
 from cubekit.site import Site, TimeRange
 
 __all__ = ["Layer", "LayerPlan", "LayerRequest"]
@@ -26,12 +26,15 @@ class LayerRequest:
         Who, where and when: all that decides the result, together with the layer's own options.
     session
         How the work is run: engine, concurrency, open catalogues, progress. Never changes a pixel.
+    tally
+        Where the layer counts what its reads cost.
     """
 
     site: Site
     grid: Grid
     time: TimeRange
     session: Session = field(default_factory=Session, compare=False)
+    tally: Tally = field(default_factory=Tally, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

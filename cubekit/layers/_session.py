@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cubekit.catalog import Catalog
     from cubekit.read import ReadOptions
 
-__all__ = ["Progress", "Session"]
+__all__ = ["Progress", "Session", "Tally"]
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
@@ -59,3 +59,24 @@ class Session:
         from cubekit.read import ReadOptions
 
         return ReadOptions(engine=self.engine, threads=self.threads, cache_dir=self.cache_dir, local_root=catalog.local_root)  # type: ignore[arg-type]
+
+
+@dataclass(eq=False)
+class Tally:
+    """What the reads of one build cost; layers add to it from any thread."""
+
+    assets: int = 0
+    holes: int = 0
+    requests: int = 0
+    bytes: int = 0
+    retries: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def add(self, *, assets: int = 0, holes: int = 0, requests: int = 0, bytes: int = 0, retries: int = 0) -> None:
+        """Add to the counts."""
+        with self._lock:
+            self.assets += assets
+            self.holes += holes
+            self.requests += requests
+            self.bytes += bytes
+            self.retries += retries

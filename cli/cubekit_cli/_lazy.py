@@ -1,0 +1,42 @@
+"""Commands by module: a command's file is imported only when it is called or its own help is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import click
+import typer
+from typer.core import TyperGroup
+
+__all__ = ["COMMANDS", "LazyGroup"]
+
+# Name -> (module, help line shown in the overview).
+COMMANDS = {
+    "build": ("build", "Build the cube of one site and commit it."),
+    "plan": ("plan", "Say what a build would take: scenes, requests, bytes, memory."),
+    "info": ("info", "Describe a cube."),
+    "validate": ("validate", "Check a cube and name what is wrong."),
+    "show": ("show", "Draw a cube's contact sheet."),
+    "demo": ("demo", "Build a cube of the simulated world, offline."),
+    "recipe": ("recipe", "Check recipes and print their schema."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group that knows its commands by name and help line before any of them is imported."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module: Any = import_module(f"cubekit_cli.{COMMANDS[cmd_name][0]}")
+        command = typer.main.get_command(module.app)
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])

@@ -1,0 +1,53 @@
+"""Options that several commands share, defined once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = [
+    "Bands",
+    "CacheDir",
+    "Catalog",
+    "Collection",
+    "EdgeSize",
+    "End",
+    "Engine",
+    "Json",
+    "Lat",
+    "Lon",
+    "NbarChoice",
+    "RecipePath",
+    "Resolution",
+    "Start",
+    "Units",
+    "given",
+]
+
+Lat = Annotated[float, typer.Option("--lat", help="Latitude of the centre, degrees north.")]
+Lon = Annotated[float, typer.Option("--lon", help="Longitude of the centre, degrees east.")]
+Start = Annotated[str | None, typer.Option("--start", help="First day, YYYY-MM-DD. Default: twelve months before the end.")]
+End = Annotated[str | None, typer.Option("--end", help="Last day, YYYY-MM-DD. Default: yesterday.")]
+EdgeSize = Annotated[float | None, typer.Option("--edge-size", help="Edge length in --units. Default: 128.")]
+Units = Annotated[str | None, typer.Option("--units", help="px, m, km, mile, ... Default: px.")]
+Resolution = Annotated[float | None, typer.Option("--resolution", help="Pixel size, m. Default: 10.")]
+Bands = Annotated[str | None, typer.Option("--bands", help="Bands, separated by commas. Default: all of 10 and 20 m.")]
+Catalog = Annotated[
+    list[str] | None,
+    typer.Option("--catalog", help="planetary-computer, earth-search, demo, a URL or a file; repeat for fallbacks."),
+]
+Collection = Annotated[str | None, typer.Option("--collection", help="Collection in the catalogue. Default: sentinel-2-l2a.")]
+NbarChoice = Annotated[str | None, typer.Option("--nbar", help="c-factor or none. Default: c-factor.")]
+RecipePath = Annotated[Path | None, typer.Option("--recipe", help="Recipe file (YAML); other options change its values.")]
+Engine = Annotated[str, typer.Option("--engine", help="window, odc, stackstac or rasterio; all give the same pixels.")]
+CacheDir = Annotated[Path | None, typer.Option("--cache-dir", help="Keep searches, headers and metadata here between runs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """The options that were given; bands and catalogues become lists."""
+    if (bands := values.get("bands")) is not None:
+        values["bands"] = [name.strip() for name in bands.split(",") if name.strip()]
+    return {key: value for key, value in values.items() if value is not None and value != []}

@@ -1,0 +1,24 @@
+"""`cubekit show`: draw a cube's contact sheet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def show(
+    cube: Annotated[str, typer.Argument(help="Path or URL of a cube.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="PNG to write. Default: the cube's name with .png.")] = None,
+) -> None:
+    """Draw a cube's contact sheet: clear scenes, NDVI with clear fraction, status, climate and events."""
+    from cubekit.show import contact_sheet
+    from cubekit.store import open_cube
+
+    path = out or Path(cube.rstrip("/").rsplit("/", 1)[-1]).with_suffix(".png")
+    contact_sheet(open_cube(cube), path)
+    typer.echo(str(path))
