@@ -73,9 +73,11 @@ def lazy_stack(
     step = block or max(1, _BLOCK // max(1, count * grid.width * grid.height * kind.itemsize))
     blocks = [rows[first : first + step] for first in range(0, len(rows), step)]
     name = f"cubekit-read-{tokenize(rows, grid, kind.str, blank, options, step)}"
-    graph = {(name, i, 0, 0, 0): (_read_block, some, grid, kind, blank, sign, options, holes) for i, some in enumerate(blocks)}
+    graph: dict[Any, Any] = {
+        (name, i, 0, 0, 0): (_read_block, some, grid, kind, blank, sign, options, holes) for i, some in enumerate(blocks)
+    }
     chunks = (tuple(len(some) for some in blocks), (count,), (grid.height,), (grid.width,))
-    return da.Array(HighLevelGraph.from_collections(name, graph), name, chunks, dtype=kind)
+    return da.Array(HighLevelGraph.from_collections(name, graph), name, chunks, dtype=kind)  # type: ignore[no-untyped-call]
 
 
 def _read_block(
