@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -117,6 +118,24 @@ class Engine:
             for use in asset.uses:
                 _blank(use)
         self._conclude(asset, statuses, time.perf_counter() - begin)
+
+    async def read_by_gdal(self, asset: Asset) -> None:
+        """Read all windows of an asset with GDAL, after the same look at its header as in `read`."""
+        begin = time.perf_counter()
+        try:
+            filled = await self._twice(asset, self._gdal)
+            statuses = {use.index: (ReadStatus.OK if filled[use.index] else ReadStatus.EMPTY, "") for use in asset.uses}
+        except Fault as fault:
+            statuses = {use.index: (fault.status, fault.message) for use in asset.uses}
+            for use in asset.uses:
+                _blank(use)
+        self._conclude(asset, statuses, time.perf_counter() - begin)
+
+    async def _gdal(self, asset: Asset) -> dict[int, bool]:
+        with contextlib.suppress(GdalNeeded):
+            await self._laid(asset)
+        async with self._slots:
+            return await self._loop.run_in_executor(self._waiters, self._fallback, asset, self.transport, self._loop)
 
     async def plan(self, asset: Asset) -> Layout | None:
         """Layout of an asset, reading its header where it is not known; None (and outcomes) where it cannot be read."""
