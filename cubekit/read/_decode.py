@@ -12,7 +12,6 @@ import imagecodecs
 import numpy as np
 import zstandard
 from isal import isal_zlib
-from isal.igzip_lib import IsalError
 
 from cubekit.read._fault import Fault
 from cubekit.read._tiff import Level
@@ -20,6 +19,8 @@ from cubekit.read._types import ReadStatus
 
 __all__ = ["Inflater", "crop", "leading_bytes"]
 
+# The package's type stubs give an instance, not the class.
+_Damaged: Any = isal_zlib.error
 _BLOCK = 128 << 10
 _SLACK = 64
 
@@ -81,7 +82,7 @@ class Inflater:
         left = self.want - self.have
         try:
             piece = self._inflate(data, left) if self.level.codec == "deflate" else self._zstd(data, left)
-        except (IsalError, zstandard.ZstdError) as error:
+        except (_Damaged, zstandard.ZstdError) as error:
             raise Fault(ReadStatus.CORRUPT, f"{key}: a tile is damaged ({error})") from None
         self.fed += len(data)
         self.have += len(piece)
@@ -93,7 +94,7 @@ class Inflater:
     def _inflate(self, data: memoryview, left: int) -> bytes:
         if self.engine is None:
             if len(data) < 2 or data[0] & 15 != 8 or (data[0] << 8 | data[1]) % 31:
-                raise IsalError("no zlib header")
+                raise _Damaged("no zlib header")
             # Without its frame there is no checksum to compute; whole tiles keep it, so that damage shows.
             whole = self.want >= self.level.row_bytes * self.level.tile_height
             self.engine = isal_zlib.decompressobj() if whole else isal_zlib.decompressobj(wbits=-15)

@@ -36,7 +36,7 @@ class Asset:
     source: Source
     uses: list[Use]
     header: Header | None = None
-    misses: int = 0
+    filled: dict[int, bool] = field(default_factory=dict)
     outcomes: dict[int, AssetOutcome] = field(default_factory=dict)
 
 
@@ -195,7 +195,11 @@ class Engine:
             assert use.placement is not None
             allocate(use, header.levels[use.placement.level].dtype, use.placement.level in header.masks)
         if len(layout.ranges) == 1:
-            await self._range(asset, layout.ranges[0])
+            one = layout.ranges[0]
+            if len(one.tiles) == 1:  # finished by the thread that decodes
+                await self._range(asset, one, finish_too=True)
+                return asset.filled
+            await self._range(asset, one)
         elif layout.ranges:
             await _all(self._range(asset, one) for one in layout.ranges)
         if layout.scratch or header.masks:
@@ -205,7 +209,7 @@ class Engine:
     @staticmethod
     def _finish(asset: Asset) -> dict[int, bool]:
         assert asset.header is not None
-        done = {}
+        done = asset.filled
         for use in asset.uses:
             epsg = asset.header.epsg if asset.header.epsg is not None else use.read.epsg
             assert epsg is not None
@@ -213,14 +217,14 @@ class Engine:
             use.window = use.mask = None
         return done
 
-    async def _range(self, asset: Asset, one: Range) -> None:
+    async def _range(self, asset: Asset, one: Range, *, finish_too: bool = False) -> None:
         memory = one.memory
         await self.budget.take(memory)
         try:
             async with self._slots:
                 data = await self.transport.get(asset.source, one.start, one.stop)
             if len(one.tiles) == 1:
-                await self._tile(asset, one.tiles[0], data)
+                await self._tile(asset, one.tiles[0], data, finish_too=finish_too)
             else:
                 await _all(
                     self._tile(asset, tile, data[tile.offset + tile.lead[0] - one.start : tile.offset + tile.lead[1] - one.start])
@@ -229,19 +233,26 @@ class Engine:
         finally:
             self.budget.give(memory)
 
-    async def _tile(self, asset: Asset, tile: Tile, data: memoryview) -> None:
+    async def _tile(self, asset: Asset, tile: Tile, data: memoryview, *, finish_too: bool = False) -> None:
         inflater = Inflater(tile.level, _wanted(tile))
         key = asset.source.key
         whole = tile.lead[1] >= tile.count or tile.level.codec == "none"
-        if await self._loop.run_in_executor(self._decoders, _decode, tile, inflater, data, whole, key):
+        after = asset if finish_too else None
+        if await self._loop.run_in_executor(self._decoders, self._decode, tile, inflater, data, whole, key, after):
             return
         asset.source.cost.misses += 1
         async with self._slots:
             rest = await self.transport.get(asset.source, tile.offset + tile.lead[1], tile.offset + tile.count)
-        await self._loop.run_in_executor(self._decoders, _decode, tile, inflater, rest, True, key)
+        await self._loop.run_in_executor(self._decoders, self._decode, tile, inflater, rest, True, key, after)
         tile.level.hints[tile.number] = (tile.rows[1], min(tile.count, inflater.used))
         assert asset.header is not None
         self.cache.put(key, asset.header, self.options.cache_dir)
+
+    def _decode(self, tile: Tile, inflater: Inflater, data: memoryview, complete: bool, key: str, after: Asset | None) -> bool:
+        done = _decode(tile, inflater, data, complete, key)
+        if done and after is not None:
+            self._finish(after)
+        return done
 
 
 def _wanted(tile: Tile) -> int:

@@ -9,7 +9,6 @@ import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +151,8 @@ def pack(header: Header) -> bytes:
     """Header as bytes: JSON and the tile tables, deflated; a table in GDAL's contiguous order keeps only its first offset."""
     tables: list[bytes] = []
     meta: dict[str, Any] = {
-        name: getattr(header, name) for name in ("order", "big", "following", "transform", "epsg", "nodata", "etag", "size", "reason")
+        name: getattr(header, name)
+        for name in ("order", "big", "following", "transform", "epsg", "nodata", "etag", "size", "reason", "maskless")
     }
     meta["nodata"] = None if header.nodata is None else repr(header.nodata)
     meta["levels"] = [_pack_level(level, tables) for level in header.levels]
@@ -165,7 +165,7 @@ def pack(header: Header) -> bytes:
 
 def _pack_level(level: Level, tables: list[bytes]) -> dict[str, Any]:
     out: dict[str, Any] = {name: getattr(level, name) for name in _PLAIN}
-    out["places"] = level.places and [asdict(place) for place in level.places]
+    out["places"] = level.places and [list(place) for place in level.places]
     out["hints"] = [[tile, *hint] for tile, hint in level.hints.items()]
     if level.offsets is None or level.counts is None:
         return out
@@ -195,6 +195,7 @@ def unpack(blob: bytes) -> Header | None:
         header.transform = None if meta["transform"] is None else tuple(meta["transform"])
         header.nodata = None if meta["nodata"] is None else float(meta["nodata"])
         header.epsg, header.etag, header.size, header.reason = (meta[name] for name in ("epsg", "etag", "size", "reason"))
+        header.maskless = meta["maskless"]
         if not levels:
             header.pieces.add(0, memoryview(bytes.fromhex(meta["head"])))
     except (zlib.error, struct.error, ValueError, KeyError, TypeError):
@@ -203,7 +204,7 @@ def unpack(blob: bytes) -> Header | None:
 
 
 def _unpack_level(entry: dict[str, Any], raw: bytes, at: int) -> tuple[Level, int]:
-    places = entry["places"] and tuple(Field(**place) for place in entry["places"])
+    places = entry["places"] and tuple(Field(*place) for place in entry["places"])
     level = Level(**{name: entry[name] for name in _PLAIN}, places=places)
     level.hints = {tile: (rows, size) for tile, rows, size in entry["hints"]}
     if "table" in entry:

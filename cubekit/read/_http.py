@@ -12,7 +12,7 @@ import ssl
 import time
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -23,7 +23,7 @@ from cubekit.read._fault import Fault
 from cubekit.read._href import check_address
 from cubekit.read._types import ReadStatus
 
-__all__ = ["Client", "Reply"]
+__all__ = ["Client", "Reply", "Target"]
 
 _HEAD = 32 << 10
 _IDLE = 30.0
@@ -112,15 +112,13 @@ class _Connection(asyncio.BufferedProtocol):
     # -- HTTP ------------------------------------------------------------------------------------------------------------------
 
     def _head(self, end: int) -> None:
-        first, *lines = bytes(self.view[:end]).decode("latin-1").split("\r\n")
+        first, *lines = self.scratch[:end].decode("latin-1").split("\r\n")
         try:
             self.status = int(first.split(" ", 2)[1])
         except (IndexError, ValueError):
             self.fail(ConnectionError(f"no HTTP answer but {first[:60]!r}"))
             return
-        for line in lines:
-            key, _, value = line.partition(":")
-            self.headers[key.strip().lower()] = value.strip()
+        self.headers = {key.lower(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
         rest = self.view[end + 4 : self.filled]
         declared = self.headers.get("content-length")
         self.chunked = "chunked" in self.headers.get("transfer-encoding", "").lower()
@@ -219,6 +217,13 @@ class _Host:
         return self.proxy is not None or all(public for _, public in self.addresses)
 
 
+class Target(NamedTuple):
+    """A server, and a request to it without its range."""
+
+    host: _Host
+    head: bytes
+
+
 class Client:
     """Connections to any number of servers, kept and used again."""
 
@@ -228,16 +233,15 @@ class Client:
         self._watch: asyncio.Task[None] | None = None
 
     async def get(
-        self, url: str, span: tuple[int, int] | None, *, limit: int, connect: float, silence: float, deadline: float
+        self, target: Target, span: tuple[int, int] | None, *, limit: int, connect: float, silence: float, deadline: float
     ) -> tuple[Reply, int]:
         """One GET, of bytes ``span[0]`` to ``span[1]`` (exclusive) if given; returns the reply and the number of requests sent.
 
         Raises `OSError` (of which ConnectionError and TimeoutError are kinds) where no whole answer came, `Fault` for an address that
         is never read. A kept connection that the server had closed meanwhile is replaced without counting as a failure.
         """
-        parts = urlsplit(url)
-        host = self._host(parts.scheme.lower(), parts.hostname or "", parts.port)
-        request = self._request(parts, host, span)
+        host = target.host
+        request = target.head + (b"Range: bytes=%d-%d\r\n\r\n" % (span[0], span[1] - 1) if span else b"\r\n")
         sent = 0
         while True:
             connection = await self._connection(host, min(connect, max(0.001, deadline - time.monotonic())))
@@ -274,17 +278,16 @@ class Client:
             host = self._hosts[scheme, name, port] = _Host(name, port, scheme == "https", _proxy(scheme, name), [], [])
         return host
 
-    @staticmethod
-    def _request(parts: Any, host: _Host, span: tuple[int, int] | None) -> bytes:
+    def aim(self, url: str) -> Target:
+        """Whom to ask for a URL, and how."""
+        parts = urlsplit(url)
+        host = self._host(parts.scheme.lower(), parts.hostname or "", parts.port)
         target = quote(parts.path or "/", safe=_SAFE) + (f"?{quote(parts.query, safe=_SAFE)}" if parts.query else "")
         netloc = parts.netloc.rpartition("@")[2]
         if host.proxy and not host.secure:
             target = f"http://{netloc}{target}"
-        ranged = f"Range: bytes={span[0]}-{span[1] - 1}\r\n" if span else ""
-        text = (
-            f"GET {target} HTTP/1.1\r\nHost: {netloc}\r\nUser-Agent: cubekit/{__version__}\r\nAccept: */*\r\nAccept-Encoding: identity\r\n"
-        )
-        return f"{text}{ranged}\r\n".encode("latin-1")
+        agent = f"User-Agent: cubekit/{__version__}\r\nAccept: */*\r\nAccept-Encoding: identity\r\n"
+        return Target(host, f"GET {target} HTTP/1.1\r\nHost: {netloc}\r\n{agent}".encode("latin-1"))
 
     async def _connection(self, host: _Host, timeout: float) -> _Connection:
         now = time.monotonic()

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cubekit.read._fault import Fault, ShortError
 from cubekit.read._types import ReadStatus
 
-__all__ = ["Directory", "Field", "Pieces", "first_directory"]
+__all__ = ["Directory", "Field", "Pieces", "first_directory", "numbers"]
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _CODES = {
@@ -60,65 +61,75 @@ class Pieces:
         raise ShortError(missing, start + count)
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One tag: type code, number of values, and where its values lie."""
+class Field(NamedTuple):
+    """One tag: type code, number of values, where its values lie, and the entry's last field as an unsigned integer."""
 
     kind: int
-    count: int
+    number: int
     at: int
+    raw: int
 
     @property
     def nbytes(self) -> int:
         """Size of all values."""
-        return _SIZES[self.kind] * self.count
+        return _SIZES[self.kind] * self.number
 
 
-@dataclass(frozen=True, slots=True)
-class Directory:
+class Directory(NamedTuple):
     """One IFD: its tags, and the position of the next (0: none)."""
 
     order: str
+    big: bool
     fields: dict[int, Field]
     following: int
 
     def values(self, pieces: Pieces, tag: int) -> np.ndarray | None:
         """All values of a tag, None where the tag is absent."""
         entry = self.fields.get(tag)
-        return None if entry is None else self.slice(pieces, entry, 0, entry.count)
-
-    def slice(self, pieces: Pieces, entry: Field, first: int, last: int) -> np.ndarray:
-        """Values `first` to `last` (exclusive) of a tag."""
-        size = _SIZES[entry.kind]
-        raw = pieces.get(entry.at + first * size, (last - first) * size)
-        return np.frombuffer(raw, dtype=self.order + _CODES[entry.kind])
+        return None if entry is None else numbers(pieces, self.order, entry, 0, entry.number)
 
     def number(self, pieces: Pieces, tag: int, default: int = 0) -> int:
         """First value of a tag."""
-        values = self.values(pieces, tag)
-        return default if values is None or not len(values) else int(values[0])
+        entry = self.fields.get(tag)
+        if entry is None:
+            return default
+        if entry.number == 1 and entry.kind in (3, 4):
+            width = 16 if entry.kind == 3 else 32
+            return entry.raw & ((1 << width) - 1) if self.order == "<" else entry.raw >> ((64 if self.big else 32) - width)
+        values = numbers(pieces, self.order, entry, 0, 1)
+        return int(values[0]) if len(values) else default
 
     @classmethod
     def parse(cls, pieces: Pieces, order: str, big: bool, at: int) -> Directory:
         """Directory at a position of the file."""
-        head, size, tail = ("Q", 20, "Q") if big else ("H", 12, "I")
-        width = struct.calcsize(f"<{head}")
-        (count,) = struct.unpack(order + head, pieces.get(at, width))
+        count_of, entries, next_of, inline = _FORMATS[order, big]
+        (count,) = count_of.unpack(pieces.get(at, count_of.size))
         if not 0 < count <= _MAX_TAGS:
             raise Fault(ReadStatus.CORRUPT, f"TIFF directory at {at} claims {count} tags")
-        raw = pieces.get(at + width, count * size + struct.calcsize(f"<{tail}"))
-        fields = {}
-        for index in range(count):
-            tag, kind, number = struct.unpack_from(order + ("HHQ" if big else "HHI"), raw, index * size)
-            if kind not in _CODES:
-                continue
-            inline = 8 if big else 4
-            place = at + width + index * size + (12 if big else 8)
-            if _SIZES[kind] * number > inline:
-                (place,) = struct.unpack_from(order + ("Q" if big else "I"), raw, index * size + (12 if big else 8))
-            fields[tag] = Field(kind, number, place)
-        (following,) = struct.unpack_from(order + tail, raw, count * size)
-        return cls(order, fields, following)
+        begin = at + count_of.size
+        raw = pieces.get(begin, count * entries.size + next_of.size)
+        end = count * entries.size
+        fields, place = {}, begin + entries.size - inline
+        for tag, kind, number, value in entries.iter_unpack(raw[:end]):
+            size = _SIZES.get(kind)
+            if size is not None:
+                fields[tag] = Field(kind, number, place if size * number <= inline else value, value)
+            place += entries.size
+        return cls(order, big, fields, next_of.unpack(raw[end:])[0])
+
+
+_FORMATS: dict[tuple[str, bool], Any] = {
+    (order, big): (*(struct.Struct(order + code) for code in (("Q", "HHQQ", "Q") if big else ("H", "HHII", "I"))), 8 if big else 4)
+    for order in "<>"
+    for big in (False, True)
+}
+
+
+def numbers(pieces: Pieces, order: str, entry: Field, first: int, last: int) -> np.ndarray:
+    """Values `first` to `last` (exclusive) of a tag."""
+    size = _SIZES[entry.kind]
+    raw = pieces.get(entry.at + first * size, (last - first) * size)
+    return np.frombuffer(raw, dtype=order + _CODES[entry.kind])
 
 
 def first_directory(head: memoryview) -> tuple[str, bool, int]:

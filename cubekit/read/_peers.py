@@ -192,14 +192,22 @@ class _OdcDriver:
         return _OdcReader(self._table, src.uri)
 
 
+def _full(shape: tuple[int, ...], fill: float, dtype: np.dtype, block: int) -> Any:
+    import dask.array
+
+    da: Any = dask.array
+    return da.full(shape, fill, dtype=dtype, chunks=(block, *shape[1:]))
+
+
 def odc_stack(rows: Rows, grid: Grid, dtype: np.dtype, fill: float, read_one: ReadOne, block: int) -> Any:
     """Dask array (time, band, y, x) by `odc.stac.load`."""
-    import dask.array as da
+    import dask.array
     import odc.stac
     import pystac
 
+    da: Any = dask.array
     bands = [f"b{band}" for band in range(len(rows[0]))]
-    blank = da.full((len(rows), *grid.shape), fill, dtype=dtype, chunks=(block, *grid.shape))
+    blank = _full((len(rows), *grid.shape), fill, dtype, block)
     present = [band for index, band in enumerate(bands) if any(row[index] is not None for row in rows)]
     if not present:
         return da.stack([blank] * len(bands), axis=1)

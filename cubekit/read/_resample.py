@@ -35,8 +35,9 @@ def allocate(use: Use, dtype: str, masked: bool) -> None:
     """Fill the result with nodata, and set the array that tiles are decoded into: a part of the result itself where pixels are copied."""
     assert use.out is not None
     assert use.placement is not None
-    use.out[...] = use.fill
     place = use.placement
+    if place.method != "copy" or place.shape != use.out.shape:
+        use.out[...] = use.fill
     if place.empty:
         return
     if place.method == "copy":

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cubekit.read._fault import Fault, ShortError
-from cubekit.read._ifd import Directory, Field, Pieces, first_directory
+from cubekit.read._ifd import Directory, Field, Pieces, first_directory, numbers
 from cubekit.read._types import ReadStatus
 
 __all__ = ["CODECS", "Header", "Level", "sniff"]
@@ -85,19 +85,18 @@ class Level:
         low, high = min(first.at, second.at), max(first.at + first.nbytes, second.at + second.nbytes)
         if high - low <= 2 * _TABLE:  # both in one request, if any
             pieces.get(low, high - low)
-        directory = Directory(self.order, {}, 0)
-        self.offsets = directory.slice(pieces, first, 0, first.count).astype(np.uint64)
-        self.counts = directory.slice(pieces, second, 0, second.count).astype(np.uint64)
+        self.offsets = numbers(pieces, self.order, first, 0, first.number).astype(np.uint64)
+        self.counts = numbers(pieces, self.order, second, 0, second.number).astype(np.uint64)
 
     def _single(self, pieces: Pieces, tile: int) -> tuple[int, int]:
         """An entry of a table too large to be read whole: a block of 512 entries around it."""
         assert self.places is not None
-        directory, found = Directory(self.order, {}, 0), []
+        found = []
         for place in self.places:
-            if tile >= place.count:
-                raise Fault(ReadStatus.CORRUPT, f"tile {tile} is not in the tile table ({place.count} entries)")
+            if tile >= place.number:
+                raise Fault(ReadStatus.CORRUPT, f"tile {tile} is not in the tile table ({place.number} entries)")
             first = tile // 512 * 512
-            found.append(int(directory.slice(pieces, place, first, min(first + 512, place.count))[tile - first]))
+            found.append(int(numbers(pieces, self.order, place, first, min(first + 512, place.number))[tile - first]))
         return found[0], found[1]
 
     def known(self) -> bool:
@@ -125,6 +124,7 @@ class Header:
     etag: str | None = None
     size: int | None = None
     reason: str = ""
+    maskless: bool = False
 
     @classmethod
     def start(cls, pieces: Pieces) -> Header:
@@ -132,6 +132,7 @@ class Header:
         order, big, at = first_directory(pieces.get(0, 16))
         header = cls(order, big, at, pieces)
         header.grow()
+        header.maskless = header._maskless()
         return header
 
     def grow(self) -> bool:
@@ -158,7 +159,7 @@ class Header:
         while self.following:
             if self.levels[0].width / self.levels[-1].width > pixels * 1.001:
                 return
-            if len(self.levels) == 1 and pixels < 1.999 and self._maskless():
+            if len(self.levels) == 1 and pixels < 1.999 and self.maskless:
                 return
             self.grow()
 
@@ -209,16 +210,14 @@ def sniff(head: memoryview, key: str) -> str:
 def _level(pieces: Pieces, directory: Directory) -> Level:
     number: Any = lambda tag, default=0: directory.number(pieces, tag, default)  # noqa: E731
     tiled = 324 in directory.fields and 325 in directory.fields and number(322) > 0 and number(323) > 0
-    bits, formats = directory.values(pieces, 258), directory.values(pieces, 339)
-    depth = int(bits[0]) if bits is not None and len(bits) else 1
-    kind = _KINDS.get(int(formats[0]) if formats is not None and len(formats) else 1, "")
+    depth, kind = number(258, 1), _KINDS.get(number(339, 1), "")
     compression, predictor = number(259, 1), number(317, 1)
     reason = ""
     if not tiled:
         reason = "it is striped"
     elif compression not in CODECS:
         reason = f"its compression {compression} is left to GDAL"
-    elif (bits is not None and len(set(bits.tolist())) > 1) or (formats is not None and len(set(formats.tolist())) > 1):
+    elif number(277, 1) > 1 and any(_differ(directory.values(pieces, tag)) for tag in (258, 339)):
         reason = "its samples differ in type"
     elif not (depth == 1 and kind == "u") and (depth not in (8, 16, 32, 64) or not kind or (kind == "f" and depth not in (32, 64))):
         reason = f"its samples have {depth} bits of format {kind or 'unknown'}"
@@ -269,3 +268,7 @@ def _transform(directory: Directory, pieces: Pieces, point: bool) -> tuple[float
     if point:
         c, f = c - 0.5 * (a + b), f - 0.5 * (d + e)
     return (a, b, c, d, e, f) if a * e - b * d else None
+
+
+def _differ(values: np.ndarray | None) -> bool:
+    return values is not None and len(set(values.tolist())) > 1

@@ -16,7 +16,7 @@ from urllib.parse import urljoin
 
 from cubekit.read._fault import ChangedError, Fault
 from cubekit.read._href import asset_key, check_redirect, local_path, scheme_of
-from cubekit.read._http import Client, Reply
+from cubekit.read._http import Client, Reply, Target
 from cubekit.read._store import get_object
 from cubekit.read._types import ReadOptions, ReadStatus, Sign
 
@@ -50,6 +50,7 @@ class Source:
     cost: Cost = field(default_factory=Cost)
     signed: str = ""
     signed_at: float = -1e9
+    target: tuple[str, Target] | None = None
 
     @classmethod
     def of(cls, href: str, options: ReadOptions) -> Source:
@@ -129,11 +130,14 @@ class Transport:
         if self._sign is not None and time.monotonic() - source.signed_at > _SIGNED_FOR:
             await self._signed(source)
         url = source.signed or source.href
+        if source.target is None or source.target[0] != url:
+            source.target = (url, self._client.aim(url))
+        target = source.target[1]
         options = self._options
         public = False
         for _ in range(6):
             reply, sent = await self._client.get(
-                url,
+                target,
                 (start, stop),
                 limit=min(stop, _WHOLE) if start else stop,
                 connect=options.connect_timeout,
@@ -147,9 +151,9 @@ class Transport:
             if reply.status not in _REDIRECT:
                 return reply
             public = public or reply.public
-            target = urljoin(url, reply.headers.get("location", ""))
-            check_redirect(url, target)
-            url = target
+            onward = urljoin(url, reply.headers.get("location", ""))
+            check_redirect(url, onward)
+            url, target = onward, self._client.aim(onward)
         raise Fault(ReadStatus.FAILED, f"{source.key}: more than 5 redirects")
 
     async def _signed(self, source: Source, *, fresh: bool = False) -> None:
