@@ -82,6 +82,19 @@ class Budget:
         self.peak = max(self.peak, self._used)
 
 
+class Slots:
+    """Requests that may be in flight, as a context manager (asyncio's semaphore scans its queue at every release)."""
+
+    def __init__(self, count: int) -> None:
+        self._budget = Budget(count)
+
+    async def __aenter__(self) -> None:
+        await self._budget.take(1)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._budget.give(1)
+
+
 class Engine:
     """Reads assets; made on the loop for one call."""
 
@@ -90,7 +103,7 @@ class Engine:
         self.cache = cache
         self.transport = Transport(background.client, options, sign, background.waiting)
         self.budget = Budget(options.memory)
-        self._slots = asyncio.Semaphore(options.concurrency)
+        self._slots = Slots(options.concurrency)
         self._decoders: Executor = background.executor(options.workers)
         self._waiters: Executor = background.waiting
         self._loop = asyncio.get_running_loop()
@@ -178,7 +191,9 @@ class Engine:
             self.cache.put(source.key, asset.header, self.options.cache_dir)
         while True:
             try:
-                return lay_out(source.key, asset.header, asset.uses, self.options)
+                layout = lay_out(source.key, asset.header, asset.uses, self.options)
+                asset.header.forget_pieces()
+                return layout
             except ShortError as short:
                 async with self._slots:
                     await more_header(self.transport, source, asset.header, short)

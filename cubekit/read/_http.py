@@ -96,6 +96,9 @@ class _Connection(asyncio.BufferedProtocol):
         return self.body[self.position :]
 
     def buffer_updated(self, nbytes: int) -> None:
+        if self.waiter is None:  # nobody asked: whatever it is, the next answer would not be one
+            self.abort()
+            return
         if self.silence:
             self.quiet_until = time.monotonic() + self.silence
         if self.body is not None:
@@ -166,6 +169,11 @@ class _Connection(asyncio.BufferedProtocol):
         self.alive = False
         if self.transport is not None:
             self.transport.abort()
+
+    def rest(self) -> None:
+        """Let go of the last answer: idle connections are many."""
+        self.waiter = None
+        self._begin(0)
 
     def ask(self, request: bytes, limit: int, silence: float, deadline: float) -> asyncio.Future[tuple[int, dict[str, str], memoryview]]:
         """Send a request; the future holds status, headers and at most `limit` bytes of body."""
@@ -259,6 +267,7 @@ class Client:
                 self._busy.discard(connection)
                 if connection.waiter is None or not connection.waiter.done() or connection.waiter.cancelled():
                     connection.abort()
+            connection.rest()
             if connection.alive:
                 connection.reused = True
                 connection.since = time.monotonic()

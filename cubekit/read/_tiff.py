@@ -99,10 +99,6 @@ class Level:
             found.append(int(numbers(pieces, self.order, place, first, min(first + 512, place.number))[tile - first]))
         return found[0], found[1]
 
-    def known(self) -> bool:
-        """Whether the whole tile table is in memory."""
-        return self.offsets is not None
-
     def vacant(self) -> bool:
         """Whether every tile has offset and count 0."""
         return self.counts is not None and self.offsets is not None and not self.counts.any() and not self.offsets.any()
@@ -153,6 +149,11 @@ class Header:
             self.levels.append(level)
         self.following = directory.following if len(self.levels) + len(self.masks) < _MAX_LEVELS else 0
         return True
+
+    def forget_pieces(self) -> None:
+        """Let go of the file's bytes once what they held is parsed; anything more is read anew if it is ever needed."""
+        if self.levels and all(level.offsets is not None for level in self.levels):
+            self.pieces.parts.clear()
 
     def grow_for(self, pixels: float) -> None:
         """Parse until the coarsest level that is at most `pixels` times coarser than the full one, and its mask, are known."""
