@@ -7,6 +7,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 import shutil
 import time
 import uuid
@@ -19,11 +20,15 @@ from cubekit.location import Location
 __all__ = ["LocalAttempt", "restore_interrupted", "sweep_local"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_TOKEN = re.compile(r"[0-9a-f]{12}")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 class Lock:
     """Advisory lock on a hidden file beside the target; the kernel drops it with the process that holds it.
+
+    The file names the staging directory of its holder. It is removed with the lock, so a file that is found tells what its last holder,
+    who must be dead, left behind (`left`).
 
     On NFS it excludes writers on other machines only where the server supports locks (NFSv4, or v3 with lockd).
     """
@@ -40,6 +45,12 @@ class Lock:
                 )
             time.sleep(0.05)
         self._fd = fd
+        self.left = os.pread(fd, 4096, 0).decode("ascii", "replace")
+
+    def note(self, token: str) -> None:
+        """Tell the next holder what to clean up if this one dies."""
+        os.pwrite(self._fd, token.encode(), 0)
+        os.fsync(self._fd)
 
     def _try(self) -> int | None:
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -53,9 +64,11 @@ class Lock:
         os.close(fd)
         return None
 
-    def release(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self.path.unlink()
+    def release(self, *, tidy: bool = True) -> None:
+        """Let others write; unless all is `tidy`, the file stays and tells what is left."""
+        if tidy:
+            with contextlib.suppress(FileNotFoundError):
+                self.path.unlink()
         os.close(self._fd)
 
 
@@ -75,13 +88,16 @@ class LocalAttempt:
         except OSError as error:
             raise _failed(location, error) from error
         try:
-            _clean(location)
+            _clean(location, [self._lock.left])
+            self._lock.left = ""
             self._replace = _check_free(location, overwrite)
-            self._stage = self._target.parent / f".{location.name}.{uuid.uuid4().hex[:12]}.partial"
+            token = uuid.uuid4().hex[:12]
+            self._lock.note(token)
+            self._stage = _stage(location, token, "partial")
             self._stage.mkdir()
         except BaseException as error:
-            self._lock.release()
-            if isinstance(error, OSError) and not isinstance(error, CommitError):
+            self._lock.release(tidy=not self._lock.left)
+            if isinstance(error, OSError):
                 raise _failed(location, error) from error
             raise
 
@@ -115,7 +131,7 @@ class LocalAttempt:
         """Remove the staging directory, or the replaced cube that now has its name, and release the lock."""
         if self._lock is not None:
             shutil.rmtree(self._stage, ignore_errors=True)
-            self._lock.release()
+            self._lock.release(tidy=not self._stage.exists())
             self._lock = None
 
 
@@ -128,38 +144,44 @@ def sweep_local(location: Location) -> int:
     except CommitError:
         return 0
     try:
-        return _clean(location)
+        return _clean(location, _tokens(location))
     finally:
         lock.release()
 
 
-def _clean(location: Location) -> int:
-    """Remove leftovers; the caller holds the lock, so whoever left them is dead."""
-    parent, count = location.path.parent, 0
-    for path in _siblings(parent, location.name, ".old"):
-        if location.path.exists():
-            shutil.rmtree(path)
-        else:
-            os.rename(path, location.path)
-        count += 1
-    for path in _siblings(parent, location.name, ".partial"):
-        shutil.rmtree(path)
-        count += 1
-    return count
-
-
 def restore_interrupted(location: Location) -> None:
     """Give a cube its name back that was moved aside by a writer who died before the new one took it."""
-    if not location.path.exists() and location.path.parent.is_dir() and _siblings(location.path.parent, location.name, ".old"):
+    if not location.path.exists() and any(_stage(location, token, "old").exists() for token in _tokens(location)):
         sweep_local(location)
 
 
-def _siblings(parent: Path, name: str, suffix: str) -> list[Path]:
-    start = f".{name}."
-    token = slice(len(start), -len(suffix))
-    with os.scandir(parent) as entries:
-        names = [entry.name for entry in entries if entry.name.startswith(start) and entry.name.endswith(suffix)]
-    return [parent / found for found in names if len(found[token]) == 12 and found[token].isalnum()]
+def _clean(location: Location, tokens: list[str]) -> int:
+    """Remove what the owners of `tokens` left; the caller holds the lock, so they are dead."""
+    count = 0
+    for token in filter(_TOKEN.fullmatch, tokens):
+        old, partial = _stage(location, token, "old"), _stage(location, token, "partial")
+        if old.exists() and not location.path.exists():
+            os.rename(old, location.path)
+            count += 1
+        for path in (old, partial):
+            if path.exists():
+                shutil.rmtree(path)
+                count += 1
+    return count
+
+
+def _stage(location: Location, token: str, kind: str) -> Path:
+    return Path(location.base) / f".{location.name}.{token}.{kind}"
+
+
+def _tokens(location: Location) -> list[str]:
+    """Tokens of all staging directories beside a target."""
+    pattern = re.compile(rf"\.{re.escape(location.name)}\.({_TOKEN.pattern})\.(partial|old)")
+    try:
+        with os.scandir(location.base) as entries:
+            return sorted({match[1] for entry in entries if (match := pattern.fullmatch(entry.name))})
+    except FileNotFoundError:
+        return []
 
 
 def _check_free(location: Location, overwrite: bool) -> bool:

@@ -30,7 +30,8 @@ class Lease:
     """Exclusive right to write one target: the object ``.NAME.lock``, made and renewed by conditional puts.
 
     The holder renews it from a thread of its own. It asks `check` before each write, which fails once the lease may have run out, so that
-    a writer that was suspended does not disturb its successor. The lease of a process that died on this machine is taken over at once.
+    a writer that was suspended does not disturb its successor. The lease of a process that died on this machine is taken over at once. A lease taken over (`taken_over`) tells that its last
+    holder may have left something behind.
     """
 
     def __init__(self, location: Location, bucket: Any, timeout: float, seconds: float = LEASE_SECONDS) -> None:
@@ -38,6 +39,7 @@ class Lease:
         self._key = f".{location.name}.lock"
         self._owner = {"host": socket.gethostname(), "pid": os.getpid(), "token": uuid.uuid4().hex}
         self._stop = threading.Event()
+        self.taken_over = False
         deadline = time.monotonic() + timeout
         while not self._acquire():
             if time.monotonic() >= deadline:
@@ -55,11 +57,11 @@ class Lease:
         if time.monotonic() >= self._until:
             raise CommitError(f"Lost the lease on {self._location.url}", remedy="Build it again", target=self._location.url)
 
-    def release(self) -> None:
-        """Let others write, if the lease is still ours."""
+    def release(self, *, tidy: bool = True) -> None:
+        """Let others write, if the lease is still ours; unless all is `tidy`, it is left to run out, which tells the next to clean up."""
         self._stop.set()
         self._thread.join()
-        if time.monotonic() < self._until:
+        if tidy and time.monotonic() < self._until:
             with contextlib.suppress(BaseError, OSError):
                 self._bucket.delete(self._key)
 
@@ -85,6 +87,7 @@ class Lease:
             if not _expired(owner):
                 return False
             self._put({"e_tag": etag})
+            self.taken_over = True
             return True
         except (FileNotFoundError, PreconditionError, AlreadyExistsError):
             return False
@@ -122,24 +125,24 @@ class RemoteAttempt:
     """A writer's try on an object store.
 
     A new cube goes to its final keys; it does not exist until its root ``zarr.json`` does, which is put on the condition that there is
-    none. A cube that replaces another is first written beside it (``.NAME.TOKEN.partial/``). When it is complete, ``.NAME.swap`` names
+    none. A cube that replaces another is first written beside it (``.NAME.partial/TOKEN/``). When it is complete, ``.NAME.swap`` names
     it, and it is copied over the old one on the store's side: old root deleted, objects copied, root last. A writer that dies before
     ``.NAME.swap`` leaves the old cube; one that dies after it leaves no visible cube, and the next writer or `sweep` finishes the copy.
     """
 
     def __init__(self, location: Location, *, overwrite: bool, lock_timeout: float = 0.0) -> None:
-        self._location, self._bucket, self._lease = location, location.bucket(), None
+        self._location, self._bucket = location, location.bucket()
         with _failures(location):
             lease = Lease(location, self._bucket, lock_timeout)
             try:
-                _clean(location, self._bucket)
+                _clean(location, self._bucket, lease)
+                lease.taken_over = False
                 self._replace = _check_free(location, self._bucket, overwrite)
             except BaseException:
-                lease.release()
+                lease.release(tidy=not lease.taken_over)
                 raise
         self._lease: Lease | None = lease
-        self._token = uuid.uuid4().hex[:12]
-        self._place = f".{location.name}.{self._token}.partial" if self._replace else location.name
+        self._place = f"{_stages(location)}/{uuid.uuid4().hex[:12]}" if self._replace else location.name
         self._committed = False
 
     def put(self, key: str, data: bytes) -> None:
@@ -169,13 +172,15 @@ class RemoteAttempt:
         """Remove what was not committed, and let others write."""
         if self._lease is None:
             return
-        if not self._committed:
+        tidy = self._committed
+        if not tidy:
             with contextlib.suppress(BaseError, OSError):
                 self._lease.check()
                 # A swap that has begun is not undone but finished by whoever comes next.
                 if not _exists(self._bucket, _swap_key(self._location)):
                     _delete_folder(self._bucket, self._place)
-        self._lease.release()
+                    tidy = True
+        self._lease.release(tidy=tidy)
         self._lease = None
 
     def _held(self) -> Lease:
@@ -193,33 +198,34 @@ def sweep_remote(location: Location) -> int:
         except CommitError:
             return 0
         try:
-            return _clean(location, bucket)
+            return _clean(location, bucket, lease)
         finally:
             lease.release()
 
 
-def _clean(location: Location, bucket: Any) -> int:
-    """Finish a swap, then remove what is not part of a committed cube; the caller holds the lease."""
+def _clean(location: Location, bucket: Any, lease: Lease) -> int:
+    """Finish a swap, then remove what a dead writer left; what nobody of us wrote is left alone."""
     count = 0
     if _exists(bucket, _swap_key(location)):
         _finish_swap(location, bucket)
         count += 1
-    start, end = f".{location.name}.", ".partial"
-    for path in bucket.list_with_delimiter()["common_prefixes"]:
-        name = path.rstrip("/").rpartition("/")[2]
-        token = name[len(start) : -len(end)]
-        if name.startswith(start) and name.endswith(end) and len(token) == 12 and token.isalnum():
-            count += _delete_folder(bucket, name) > 0
-    if not _exists(bucket, f"{location.name}/{ROOT_KEY}"):
+    count += _delete_folder(bucket, _stages(location)) > 0
+    if lease.taken_over and not _exists(bucket, f"{location.name}/{ROOT_KEY}"):
         count += _delete_folder(bucket, location.name) > 0
     return count
 
 
 def _check_free(location: Location, bucket: Any, overwrite: bool) -> bool:
     exists = _exists(bucket, f"{location.name}/{ROOT_KEY}")
+    if not exists and next(iter(bucket.list(prefix=location.name, chunk_size=1)), None):
+        raise CommitError(f"{location.url} holds objects but no cube", remedy="Remove them, or choose another name", target=location.url)
     if exists and not overwrite:
         raise CommitError(f"{location.url} exists", remedy="Choose another name or allow to overwrite", target=location.url)
     return exists
+
+
+def _stages(location: Location) -> str:
+    return f".{location.name}.partial"
 
 
 def _swap_key(location: Location) -> str:

@@ -135,7 +135,7 @@ def _write_objects(objects: Objects, attempt: Attempt, workers: int) -> dict[str
 
 
 def _lazy(array: Array) -> bool:
-    return hasattr(array.variable.data, "dask") if array.variable._in_memory is False else False
+    return array.variable.chunks is not None
 
 
 def _write_chunk(array: Array, key: str, region: Region, attempt: Attempt) -> tuple[str, str]:
