@@ -1,0 +1,9 @@
+"""Commit cubes, open committed cubes, and summarise them for a registry."""
+
+from __future__ import annotations
+
+from cubekit.location import content_digest
+from cubekit.store._open import open_cube
+from cubekit.store._write import sweep, write_cube
+
+__all__ = ["content_digest", "open_cube", "sweep", "write_cube"]
