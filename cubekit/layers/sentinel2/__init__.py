@@ -134,7 +134,7 @@ class Sentinel2(BandNames, Layer):
         return {
             "sentinel2_catalog": catalog.name,
             "sentinel2_collection": self.collection,
-            "sentinel2_hrefs": " ".join(item.asset(self.bands[0]).href for item in items if self._has(item)),
+            "item_hrefs": " ".join(item.asset(self.bands[0]).href for item in items if self._has(item)),
             "sentinel2_offset_policy": "; ".join(f"{policy}: {reason}" for policy, reason in decisions),
             "sentinel2_nbar": self.nbar.model_dump_json(),
         }

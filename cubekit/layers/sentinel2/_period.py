@@ -42,7 +42,9 @@ def to_period(ds: xr.Dataset, time: TimeRange, period: str) -> xr.Dataset:
         if chosen[bins[number]] < 0:
             chosen[bins[number]] = number
     found = chosen >= 0
-    picked = ds.assign_coords(acquisition_time=("time", ds.time.values, {"long_name": "acquisition"})).isel(time=np.maximum(chosen, 0))
+    seconds = (ds.time.values - np.datetime64("1970-01-01")) / np.timedelta64(1, "s")
+    taken = ("time", seconds, {"long_name": "acquisition", "units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian"})
+    picked = ds.assign_coords(acquisition_time=taken).isel(time=np.maximum(chosen, 0))
     result = picked.assign_coords(
         time=("time", starts.astype("datetime64[ns]"), {**ds.time.attrs, "long_name": "first day of the bin", "bounds": "time_bnds"})
     )
