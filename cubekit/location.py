@@ -20,7 +20,7 @@ from cubekit.typing import JSON
 if TYPE_CHECKING:
     from zarr.abc.store import Store
 
-__all__ = ["Location", "content_digest"]
+__all__ = ["Location", "content_digest", "stored_hashes"]
 
 _WRITABLE = {"s3", "gs", "az"}
 _SCHEMES = {*_WRITABLE, "http", "https"}
@@ -195,12 +195,21 @@ class Location:
         return root
 
 
-def content_digest(target: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> str:
-    """Compute the digest of a committed cube from what is stored now.
+def content_digest(target: str | os.PathLike[str], *, recompute: bool = False, storage_options: Mapping[str, Any] | None = None) -> str:
+    """Digest of the content of a committed cube: equal for identical builds.
 
     It covers the bytes of every chunk and the metadata, but nothing that may differ between identical builds: ``date_created``,
-    ``date_modified``, ``history``, ``software_versions``. A cube carries the digest it was committed with in ``content_digest``; the two
-    are equal unless something was changed or lost.
+    ``date_modified``, ``history``, ``software_versions``.
+
+    Parameters
+    ----------
+    target
+        Path or URL.
+    recompute
+        Compute it from what is stored now, which reads everything; else tell the one the cube was committed with. The two are equal
+        unless something was changed or lost.
+    storage_options
+        Settings of the object store, see obstore.
 
     Raises
     ------
@@ -208,13 +217,18 @@ def content_digest(target: str | os.PathLike[str], *, storage_options: Mapping[s
         For a cube that was not committed.
     """
     location = Location.parse(target, storage_options)
-    location.committed_root()
+    root = location.committed_root()
+    return digest_of(stored_hashes(location)) if recompute else str(root["attributes"][DIGEST])
+
+
+def stored_hashes(location: Location) -> dict[str, str]:
+    """SHA-256 by key of all objects of a cube: of the bytes of chunks, of the canonical form of metadata."""
 
     def one(key: str) -> tuple[str, str]:
         data = location.get(key) or b""
-        if key.endswith(ROOT_KEY):
+        if key.rpartition("/")[2] == ROOT_KEY:
             return key, metadata_hash(json.loads(data), root=key == ROOT_KEY)
         return key, hashlib.sha256(data).hexdigest()
 
     with ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:
-        return digest_of(dict(pool.map(one, location.keys())))
+        return dict(pool.map(one, location.keys()))

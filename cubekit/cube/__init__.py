@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from cubekit.cube._assemble import assemble
-from cubekit.cube._globals import CONVENTIONS, provenance, zarr_conventions
+from cubekit.cube._globals import CONVENTIONS, zarr_conventions
 
-__all__ = ["CONVENTIONS", "assemble", "provenance", "zarr_conventions"]
+__all__ = ["CONVENTIONS", "assemble", "zarr_conventions"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ from cubekit.cube._tables import ATTRS, AXES, band_attrs
 from cubekit.errors import InputError
 from cubekit.grid import Grid
 from cubekit.layout import own_dim
-from cubekit.site import Site
+from cubekit.site import Site, TimeRange
 
 __all__ = ["assemble", "spatial_ref"]
 
@@ -32,6 +32,11 @@ def assemble(
     site: Site,
     attrs: Mapping[str, Any] | None = None,
     *,
+    recipe: str | None = None,
+    digest: str | None = None,
+    title: str | None = None,
+    time: TimeRange | None = None,
+    missing: Sequence[str] = (),
     created: datetime | None = None,
 ) -> xr.DataTree:
     """Put the datasets of the layers together and describe them, ready to be committed.
@@ -41,11 +46,20 @@ def assemble(
     groups
         Datasets by group: ``"/"`` is the imagery, with dims (time, y, x) on `grid` in grid order (y descending); others such as
         ``"climate"`` and ``"events"`` have a ``time`` axis of their own. Reflectance is float (NaN is empty) or int16 (packed, -32768 is
-        empty). Arrays may be lazy or memory maps; they are not read here. What a layer states in attributes is kept.
+        empty). Arrays may be lazy or memory maps; they are not read here. What a layer states in attributes is kept; attributes of the
+        imagery become attributes of the cube (``item_hrefs``: the items it was made of).
     grid, site
         Where, and for whom.
     attrs
-        Further root attributes, see `provenance`. Nested values become JSON text; secrets are redacted.
+        Further root attributes. Nested values become JSON text; secrets are redacted.
+    recipe, digest
+        The recipe as canonical JSON, and its digest.
+    title
+        By default made of the site's id.
+    time
+        Time range that was asked for.
+    missing
+        Kinds of layers that found nothing, which the recipe allowed.
     created
         Moment for ``date_created`` and ``history``; now by default.
 
@@ -58,17 +72,20 @@ def assemble(
     Raises
     ------
     InputError
-        For a missing imagery, names that no store can hold, arrays that do not fit the grid, or undefined times.
+        For no data at all, names that no store can hold, arrays that do not fit the grid, or undefined times.
     """
     normal = {_group_name(name): ds for name, ds in groups.items()}
-    if "/" not in normal:
-        raise InputError(f"No imagery among the groups {sorted(groups)}", remedy="Give the imagery as group '/'")
-    imagery = _on_grid(normal["/"], grid)
+    if not normal:
+        raise InputError("There is nothing to assemble", remedy="Give at least one group, for example the imagery as '/'")
+    imagery = _on_grid(normal.pop("/", xr.Dataset()), grid)
+    given: dict[str, Any] = {"recipe": recipe, "recipe_digest": digest, "title": title, "missing_layers": " ".join(missing) or None}
+    if time is not None:
+        given |= {"requested_start": time.start, "requested_end": time.end}
+    given = {key: value for key, value in given.items() if value is not None}
     tree = {"/": _describe(imagery, "/")}
-    tree["/"].attrs = dict(global_attrs(imagery, grid, site, {**imagery.attrs, **(attrs or {})}, created))
+    tree["/"].attrs = dict(global_attrs(imagery, grid, site, {**imagery.attrs, **given, **(attrs or {})}, created))
     for name, ds in normal.items():
-        if name != "/":
-            tree[f"/{name}"] = _describe(_with_own_axes(ds, name, imagery), name)
+        tree[f"/{name}"] = _describe(_with_own_axes(ds, name, imagery), name)
     return xr.DataTree.from_dict(tree, name=site.id)
 
 
@@ -96,7 +113,7 @@ def _on_grid(ds: xr.Dataset, grid: Grid) -> xr.Dataset:
             raise InputError(f"The imagery has {ds.sizes[dim]} pixels along {dim}, the grid {size}", remedy=_READ_ON_GRID)
         if dim in ds.coords and not np.allclose(ds[dim].values, coordinate, rtol=0, atol=1e-3 * grid.resolution):
             raise InputError(f"The {dim} coordinates of the imagery are not those of the grid", remedy=_READ_ON_GRID)
-    if "time" not in ds.coords:
+    if "time" in ds.dims and "time" not in ds.coords:
         raise InputError("The imagery has no time coordinate", remedy="Give the acquisition times as coordinate 'time'")
     located = ds.drop_vars(["spatial_ref"], errors="ignore").assign_coords(x=("x", grid.x), y=("y", grid.y))
     return located.assign_coords(spatial_ref=spatial_ref(grid))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -19,7 +19,7 @@ from cubekit.layout import canonical_json
 from cubekit.redact import unsigned
 from cubekit.site import Site
 
-__all__ = ["CONVENTIONS", "PROVENANCE", "global_attrs", "provenance", "spatial_attrs", "zarr_conventions"]
+__all__ = ["CONVENTIONS", "PROVENANCE", "global_attrs", "spatial_attrs", "zarr_conventions"]
 
 CONVENTIONS = (
     {
@@ -40,28 +40,9 @@ CONVENTIONS = (
 """Registrations of the Zarr conventions in use, as their specifications give them."""
 
 PROVENANCE = ("recipe", "recipe_digest", "software_versions", "item_hrefs")
-"""Root attributes that say where a cube comes from."""
+"""Root attributes that say where a cube comes from; ``item_hrefs`` stand without query, fragment and user information."""
 
 _PACKAGES = ("cubekit", "numpy", "xarray", "zarr", "rasterio", "pyproj", "obstore", "pystac-client", "numcodecs")
-
-
-def provenance(recipe: str, digest: str, hrefs: Iterable[str], versions: Mapping[str, str] | None = None) -> dict[str, Attribute]:
-    """Attributes that say where a cube comes from.
-
-    Parameters
-    ----------
-    recipe
-        The recipe as canonical JSON.
-    digest
-        Its digest.
-    hrefs
-        Hrefs of the items; signatures, queries and user information are cut off, doubles dropped.
-    versions
-        Versions by package; by default those of this environment.
-    """
-    names = list(dict.fromkeys(unsigned(href) for href in hrefs))
-    versions = dict(versions) if versions is not None else dict(_versions())
-    return flat_attrs({"recipe": recipe, "recipe_digest": digest, "software_versions": versions, "item_hrefs": names or "none"})
 
 
 @lru_cache(maxsize=1)
@@ -119,7 +100,7 @@ def global_attrs(imagery: xr.Dataset, grid: Grid, site: Site, given: Mapping[str
         "cdm_data_type": "Grid",
         "history": f"{moment} cubekit {cubekit.__version__}: built",
         "date_created": moment,
-        **{key: value for key, value in provenance("", "", ()).items() if key == "software_versions"},
+        "software_versions": dict(_versions()),
     }
     fixed: dict[str, Any] = {
         "Conventions": "CF-1.11, ACDD-1.3",
@@ -127,6 +108,9 @@ def global_attrs(imagery: xr.Dataset, grid: Grid, site: Site, given: Mapping[str
         "site_latitude": lat,
         "site_longitude": lon,
     }
+    if "item_hrefs" in given:
+        hrefs = [given["item_hrefs"]] if isinstance(given["item_hrefs"], str) else given["item_hrefs"]
+        fixed["item_hrefs"] = list(dict.fromkeys(unsigned(str(href)) for href in hrefs)) or None
     return flat_attrs({**defaults, **given, **fixed, **_geospatial(grid), **_coverage(imagery), **spatial_attrs(grid)})
 
 

@@ -17,7 +17,7 @@ from cubekit.errors import CommitError
 from cubekit.layout import ROOT_KEY
 from cubekit.location import Location
 
-__all__ = ["LocalAttempt", "restore_interrupted", "sweep_local"]
+__all__ = ["LocalAttempt", "check_local", "restore_interrupted", "sweep_local"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _TOKEN = re.compile(r"[0-9a-f]{12}")
@@ -90,7 +90,7 @@ class LocalAttempt:
         try:
             _clean(location, [self._lock.left])
             self._lock.left = ""
-            self._replace = _check_free(location, overwrite)
+            self._replace = check_local(location, overwrite)
             token = uuid.uuid4().hex[:12]
             self._lock.note(token)
             self._stage = _stage(location, token, "partial")
@@ -184,7 +184,7 @@ def _tokens(location: Location) -> list[str]:
         return []
 
 
-def _check_free(location: Location, overwrite: bool) -> bool:
+def check_local(location: Location, overwrite: bool) -> bool:
     """Whether a cube has to be replaced."""
     target = location.path
     if not os.path.lexists(target):

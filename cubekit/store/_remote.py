@@ -18,7 +18,7 @@ from cubekit.errors import AccessDeniedError, CommitError
 from cubekit.layout import ROOT_KEY
 from cubekit.location import Location
 
-__all__ = ["RemoteAttempt", "sweep_remote"]
+__all__ = ["RemoteAttempt", "check_remote", "sweep_remote"]
 
 LEASE_SECONDS = 60.0
 """A writer that has not renewed its lease for so long has stopped writing, and others may take its place."""
@@ -215,12 +215,23 @@ def _clean(location: Location, bucket: Any, lease: Lease) -> int:
     return count
 
 
+def check_remote(location: Location, overwrite: bool) -> None:
+    """Raise `CommitError` where a cube exists and may not be replaced."""
+    with _failures(location):
+        if not overwrite and _exists(location.bucket(), f"{location.name}/{ROOT_KEY}"):
+            raise _taken(location)
+
+
+def _taken(location: Location) -> CommitError:
+    return CommitError(f"{location.url} exists", remedy="Choose another name or allow to overwrite", target=location.url)
+
+
 def _check_free(location: Location, bucket: Any, overwrite: bool) -> bool:
     exists = _exists(bucket, f"{location.name}/{ROOT_KEY}")
     if not exists and next(iter(bucket.list(prefix=location.name, chunk_size=1)), None):
         raise CommitError(f"{location.url} holds objects but no cube", remedy="Remove them, or choose another name", target=location.url)
     if exists and not overwrite:
-        raise CommitError(f"{location.url} exists", remedy="Choose another name or allow to overwrite", target=location.url)
+        raise _taken(location)
     return exists
 
 

@@ -15,11 +15,11 @@ import xarray as xr
 from cubekit.errors import CommitError
 from cubekit.layout import ROOT_KEY, digest_of, metadata_hash
 from cubekit.location import Location
-from cubekit.store._local import LocalAttempt
+from cubekit.store._local import LocalAttempt, check_local
 from cubekit.store._objects import Array, Objects, Region, describe_objects, root_document
 from cubekit.typing import JSON
 
-__all__ = ["Attempt", "sweep", "write_cube"]
+__all__ = ["Attempt", "check_target", "sweep", "write_cube"]
 
 
 class Attempt(Protocol):
@@ -65,7 +65,7 @@ def write_cube(
     Returns
     -------
     str
-        The digest of the content, see `content_digest`; equal for identical builds.
+        The target, as an absolute path or URL. `content_digest` tells the digest it was committed with.
 
     Raises
     ------
@@ -83,7 +83,33 @@ def write_cube(
         attempt.commit(_encoded(root_document(objects, digest)))
     finally:
         attempt.abandon()
-    return digest
+    return location.url
+
+
+def check_target(target: str | os.PathLike[str], *, overwrite: bool = False, storage_options: Mapping[str, Any] | None = None) -> str:
+    """Check early that a cube may be written to `target`; returns it as an absolute path or URL.
+
+    Raises
+    ------
+    InputError
+        For a target that cannot be meant.
+    CommitError
+        Where a cube exists and `overwrite` is false, or something that is no cube.
+    """
+    location = Location.parse(target, storage_options)
+    if location.local:
+        check_local(location, overwrite)
+    elif location.writable:
+        from cubekit.store._remote import check_remote
+
+        check_remote(location, overwrite)
+    else:
+        raise _read_only(location)
+    return location.url
+
+
+def _read_only(location: Location) -> CommitError:
+    return CommitError(f"Cannot write to {location.url}", remedy="Write to a local path, s3://, gs:// or az://", target=location.url)
 
 
 def _open_attempt(location: Location, overwrite: bool, lock_timeout: float) -> Attempt:
@@ -93,7 +119,7 @@ def _open_attempt(location: Location, overwrite: bool, lock_timeout: float) -> A
         from cubekit.store._remote import RemoteAttempt
 
         return RemoteAttempt(location, overwrite=overwrite, lock_timeout=lock_timeout)
-    raise CommitError(f"Cannot write to {location.url}", remedy="Write to a local path, s3://, gs:// or az://", target=location.url)
+    raise _read_only(location)
 
 
 def sweep(target: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> int:

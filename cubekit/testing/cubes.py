@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 
 import numpy as np
@@ -63,12 +64,13 @@ def tiny_groups(
 
 def tiny_cube(steps: int = 24, edge: int = 24, **options: object) -> xr.DataTree:
     """The invented cube, assembled with provenance and ready to be written; options as of `tiny_groups`."""
-    from cubekit.cube import assemble, provenance
+    from cubekit.cube import assemble
 
     groups, grid, site = tiny_groups(steps, edge, **options)  # type: ignore[arg-type]
     hrefs = [f"https://example.com/items/{item}.json" for item in groups["/"]["item_id"].values]
-    attrs = provenance('{"layers":[{"kind":"sentinel2"}]}', "sha256:" + "0" * 64, hrefs)
-    return assemble(groups, grid, site, attrs, created=datetime(2024, 1, 1, tzinfo=UTC))
+    recipe = '{"layers":[{"kind":"sentinel2"}],"name":"tiny"}'
+    digest = "sha256:" + hashlib.sha256(recipe.encode()).hexdigest()
+    return assemble(groups, grid, site, {"item_hrefs": hrefs}, recipe=recipe, digest=digest, created=datetime(2024, 1, 1, tzinfo=UTC))
 
 
 def _imagery(time: np.ndarray, edge: int, bands: tuple[str, ...], rng: np.random.Generator, packed: bool) -> xr.Dataset:
