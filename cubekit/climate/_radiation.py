@@ -30,6 +30,9 @@ SOLAR_CONSTANT = 0.0820
 STEFAN_BOLTZMANN_DAY = 4.903e-9
 """MJ K-4 m-2 d-1."""
 
+STEFAN_BOLTZMANN_HOUR = 2.042e-10
+"""MJ K-4 m-2 h-1, as ASCE-EWRI 2005 rounds it; FAO-56 has 2.043e-10."""
+
 ALBEDO = 0.23
 """Of the reference crop."""
 
@@ -171,8 +174,8 @@ def net_longwave_daily(
 
 
 def net_longwave_hourly(temperature: npt.ArrayLike, actual_vapour_pressure: npt.ArrayLike, ratio: npt.ArrayLike) -> FloatArray:
-    """Net outgoing long-wave radiation in MJ m-2 h-1, positive upward (FAO-56 eq. 39 with the hourly constant; ASCE-EWRI eq. 44)."""
+    """Net outgoing long-wave radiation in MJ m-2 h-1, positive upward (ASCE-EWRI 2005 eq. 44; FAO-56 eq. 39)."""
     kelvin = np.asarray(temperature, dtype=np.float64) + 273.16
     emissivity = 0.34 - 0.14 * np.sqrt(np.asarray(actual_vapour_pressure, dtype=np.float64))
-    result: FloatArray = STEFAN_BOLTZMANN_DAY / 24.0 * kelvin**4 * emissivity * cloudiness(ratio)
+    result: FloatArray = STEFAN_BOLTZMANN_HOUR * kelvin**4 * emissivity * cloudiness(ratio)
     return result

@@ -56,7 +56,9 @@ def test_coastal_site_takes_the_next_land_cell_and_says_how_far():
 def test_ocean_site_names_the_distance_to_land():
     values = np.full((1, 50), np.nan)
     values[0, -1] = 1.0
-    with pytest.raises(NothingFoundError, match=r"No land cell within 25 km of latitude 0, longitude 0: the nearest land cell is 544\.9 km away"):
+    with pytest.raises(
+        NothingFoundError, match=r"No land cell within 25 km of latitude 0, longitude 0: the nearest land cell is 544\.9 km away"
+    ):
         nearest_land_cell(0.0, 0.0, grid([0.0], np.arange(50) / 10, values))
     with pytest.raises(NothingFoundError, match="the field holds no land cell at all"):
         nearest_land_cell(0.0, 0.0, grid([0.0], [0.0], [[np.nan]]))
@@ -65,7 +67,9 @@ def test_ocean_site_names_the_distance_to_land():
 def test_mask_and_time_are_accepted():
     mask = grid([1.0, 0.0], [0.0, 1.0], [[False, True], [False, False]])
     assert nearest_land_cell(0.0, 0.0, mask, max_distance=500).column == 1
-    field = xr.concat([grid([1.0, 0.0], [0.0, 1.0], [[np.nan, np.nan], [1.0, np.nan]])] * 2, "time").transpose("latitude", "time", "longitude")
+    field = xr.concat([grid([1.0, 0.0], [0.0, 1.0], [[np.nan, np.nan], [1.0, np.nan]])] * 2, "time").transpose(
+        "latitude", "time", "longitude"
+    )
     assert nearest_land_cell(0.0, 0.0, field).row == 1
 
 
