@@ -51,7 +51,8 @@ class Session:
 
         with self._lock:
             if names not in self._catalogs:
-                self._catalogs[names] = open_catalog(list(names), cache_dir=self.cache_dir)
+                where = [open_demo() if name == "demo" else name for name in names]
+                self._catalogs[names] = open_catalog(where, cache_dir=self.cache_dir)
             return self._catalogs[names]
 
     def read_options(self, catalog: Catalog) -> ReadOptions:
@@ -59,6 +60,14 @@ class Session:
         from cubekit.read import ReadOptions
 
         return ReadOptions(engine=self.engine, threads=self.threads, cache_dir=self.cache_dir, local_root=catalog.local_root)  # type: ignore[arg-type]
+
+
+def open_demo() -> Catalog:
+    """The catalogue of the simulated world, which is written first if it is not there."""
+    from cubekit.catalog import open_catalog
+    from cubekit.demo import ensure_world
+
+    return open_catalog("demo", root=ensure_world().root)
 
 
 @dataclass(eq=False)

@@ -63,7 +63,7 @@ def group_scenes(items: Iterable[Item], grid: Grid) -> list[Scene]:
 
 
 def _key(item: Item) -> str:
-    return item.datatake or f"{item.platform}/{item.relative_orbit}/{item.datetime:%Y%m%d}"
+    return item.datatake
 
 
 def _needed(items: list[Item], grid: Grid) -> tuple[Item, ...]:
