@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import xarray as xr
 
-from cubekit.cube import assemble, provenance
+from cubekit.cube import assemble
 from cubekit.errors import NothingFoundError
 from cubekit.layers import LayerPlan, LayerRequest, Session, Tally
 from cubekit.recipe import Recipe
@@ -48,11 +48,9 @@ def build_cube(recipe: Recipe, site: Site, out: str, *, overwrite: bool = False,
     path = check_target(out, overwrite=overwrite)
     request = LayerRequest(site, recipe.grid.around(site), recipe.time.range, session or Session(), Tally())
     groups, missing = _load(recipe, request)
-    hrefs = [href for parts in groups.values() for part in parts for href in part.attrs.pop("item_hrefs", "").split()]
-    attrs = {**provenance(recipe.canonical(), recipe.digest, hrefs), "cubekit_missing_layers": " ".join(missing)}
-    attrs |= {"title": recipe.title} if recipe.title else {}
     merged = {group: xr.merge(parts, combine_attrs="no_conflicts", join="exact", compat="no_conflicts") for group, parts in groups.items()}
-    digest = write_cube(assemble(merged, request.grid, site, attrs), out, overwrite=overwrite)
+    source = {"recipe": recipe.canonical(), "digest": recipe.digest, "title": recipe.title or None, "time": request.time, "missing": missing}
+    digest = write_cube(assemble(merged, request.grid, site, **source), out, overwrite=overwrite)
     tally, scenes = request.tally, merged["/"].sizes.get("time", 0)
     return BuildResult(path, digest, scenes, tally.holes, tally.requests, tally.bytes, tally.retries, time.perf_counter() - began)
 

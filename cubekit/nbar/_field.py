@@ -265,5 +265,3 @@ def _merge_same(angles: GranuleAngles, index: npt.NDArray[np.intp]) -> npt.NDArr
             seen.add(key)
             keep.append(int(i))
     return np.array(keep, dtype=np.intp)
-
-

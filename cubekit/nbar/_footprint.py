@@ -88,4 +88,3 @@ def seams(look: FloatArray, edges: FloatArray, detectors: npt.NDArray[np.int64])
         out[k] = look[grid]
         out[k, 0] -= edges[grid, side]
     return out
-

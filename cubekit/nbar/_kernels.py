@@ -74,9 +74,7 @@ def _c_loop(sun, view, nadir_tan, factors, out):  # type: ignore[no-untyped-def]
     """c into ``out`` (n, node) from ``sun`` (node, 2), ``view`` (n, node, 2), ``nadir_tan`` (node,), ``factors`` (n, 3)."""
     for i in prange(view.shape[0]):
         for j in range(view.shape[1]):
-            out[i, j] = c_tan(
-                sun[j, 0], sun[j, 1], view[i, j, 0], view[i, j, 1], nadir_tan[j], factors[i, 0], factors[i, 1], factors[i, 2]
-            )
+            out[i, j] = c_tan(sun[j, 0], sun[j, 1], view[i, j, 0], view[i, j, 1], nadir_tan[j], factors[i, 0], factors[i, 1], factors[i, 2])
 
 
 c_loop = njit(cache=True)(_c_loop)

@@ -97,7 +97,12 @@ def test_the_digest_names_the_cube_not_the_writing() -> None:
                          "grid": {"resolution": 20.0, "edge_size": 64.0, "units": "px"}, "time": {"start": "2020-01-01", "end": "2020-12-31"}})  # fmt: skip
     assert recipe.digest == same.digest
     assert parse_recipe(recipe.canonical()).digest == recipe.digest
-    for other in (changed("nbar: none", "nbar: c-factor"), changed("64", "65"), changed("2020-12-31", "2020-12-30"), changed("B04, nir", "nir, B04")):
+    for other in (
+        changed("nbar: none", "nbar: c-factor"),
+        changed("64", "65"),
+        changed("2020-12-31", "2020-12-30"),
+        changed("B04, nir", "nir, B04"),
+    ):
         assert parse_recipe(other).digest != recipe.digest
 
 
@@ -112,7 +117,9 @@ def test_the_schema_accepts_what_the_loader_accepts() -> None:
     assert not list(validator.iter_errors(content))
     content["layers"][0]["bandz"] = 1
     assert list(validator.iter_errors(content))
-    assert not list(validator.iter_errors(json.loads(json.dumps(yaml.safe_load((RECIPES / "sentinel2/recipe.yaml").read_text()), default=str))))
+    assert not list(
+        validator.iter_errors(json.loads(json.dumps(yaml.safe_load((RECIPES / "sentinel2/recipe.yaml").read_text()), default=str)))
+    )
 
 
 def test_keywords_make_and_change_recipes() -> None:

@@ -182,4 +182,4 @@ def _warn_offset(suspects: npt.NDArray[np.float64], scenes: Sequence[Scene]) -> 
 
 def readable(status: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     """Which reads gave pixels or their honest absence."""
-    return status <= ReadStatus.EMPTY
+    return np.asarray(status <= ReadStatus.EMPTY)
