@@ -1,0 +1,26 @@
+"""Pixels: small windows out of remote rasters, as fast as the network and the decoders allow, every asset with a status."""
+
+from __future__ import annotations
+
+from cubekit.read._api import forget_headers, plan_reads, read_assets, read_many
+from cubekit.read._bytes import read_bytes
+from cubekit.read._lazy import lazy_stack
+from cubekit.read._types import AssetOutcome, AssetRead, Engine, Progress, ReadOptions, ReadPlan, ReadStatus, Sign, Signer
+
+__all__ = [
+    "AssetOutcome",
+    "AssetRead",
+    "Engine",
+    "Progress",
+    "ReadOptions",
+    "ReadPlan",
+    "ReadStatus",
+    "Sign",
+    "Signer",
+    "forget_headers",
+    "lazy_stack",
+    "plan_reads",
+    "read_assets",
+    "read_bytes",
+    "read_many",
+]

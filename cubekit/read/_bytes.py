@@ -1,0 +1,100 @@
+"""Small files, such as granule metadata: whole, many at once, with the statuses of pixel reads."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from cubekit.read._fault import Fault
+from cubekit.read._href import asset_key
+from cubekit.read._loop import background
+from cubekit.read._transport import Source, Transport
+from cubekit.read._types import AssetOutcome, ReadOptions, ReadStatus, Sign
+
+__all__ = ["read_bytes"]
+
+_LIMIT = 64 << 20
+
+
+def read_bytes(hrefs: Sequence[str], *, sign: Sign | None = None, options: ReadOptions | None = None) -> list[bytes | AssetOutcome]:
+    """Read whole small files concurrently.
+
+    Parameters
+    ----------
+    hrefs
+        Unsigned addresses, as in `AssetRead`; an address given twice is read once.
+    sign, options
+        As in `read_assets`. With ``cache_dir`` a file is kept there and not asked for again: meant for files that never change
+        under one name, as metadata of products do.
+
+    Returns
+    -------
+    list
+        For every href its bytes, or the outcome that tells why there are none. Files above 64 MiB are refused.
+    """
+    options = options or ReadOptions()
+    here = background()
+
+    async def one(transport: Transport, href: str, slots: asyncio.Semaphore) -> bytes | AssetOutcome:
+        begin, source = time.perf_counter(), None
+        try:
+            source = Source.of(href, options)
+            async with slots:
+                data = bytes(await transport.get(source, 0, _LIMIT, ends=True))
+            if source.size is not None and source.size > _LIMIT:
+                raise Fault(ReadStatus.REFUSED, f"{source.key} has {source.size} bytes, more than the {_LIMIT} of a small file")
+        except Fault as fault:
+            cost = (source.cost.requests, source.cost.bytes, source.cost.retries) if source else (0, 0, 0)
+            return AssetOutcome(fault.status, fault.message, *cost, seconds=time.perf_counter() - begin)
+        return data
+
+    async def run(wanted: list[str]) -> list[bytes | AssetOutcome]:
+        transport = Transport(here.client, options, sign, here.waiting)
+        slots = asyncio.Semaphore(options.concurrency)
+        return await asyncio.gather(*(one(transport, href, slots) for href in wanted))
+
+    found: dict[str, bytes | AssetOutcome] = {}
+    for href in dict.fromkeys(hrefs):
+        if (kept := _kept(href, options)) is not None:
+            found[href] = kept
+    wanted = [href for href in dict.fromkeys(hrefs) if href not in found]
+    for href, answer in zip(wanted, here.run(run(wanted)) if wanted else [], strict=True):
+        found[href] = answer
+        if isinstance(answer, bytes):
+            _keep(href, answer, options)
+    return [found[href] for href in hrefs]
+
+
+def _place(href: str, options: ReadOptions) -> Path | None:
+    if options.cache_dir is None or "://" not in href:
+        return None
+    name = hashlib.sha256(asset_key(href).encode()).hexdigest()
+    return Path(options.cache_dir) / "files" / name[:2] / name
+
+
+def _kept(href: str, options: ReadOptions) -> bytes | None:
+    place = _place(href, options)
+    try:
+        return place.read_bytes() if place is not None else None
+    except OSError:
+        return None
+
+
+def _keep(href: str, data: bytes, options: ReadOptions) -> None:
+    """Write beside and rename, so that nobody reads half a file; a cache that cannot be written is done without."""
+    place = _place(href, options)
+    if place is None:
+        return
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=place.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(name, place)
+    except OSError:
+        return

@@ -1,0 +1,219 @@
+"""Headers of assets: one request each, remembered for the life of the process and, if wanted, on disk."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import struct
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cubekit.read._fault import Fault, ShortError
+from cubekit.read._ifd import Field, Pieces
+from cubekit.read._tiff import Header, Level, sniff
+from cubekit.read._transport import Source, Transport
+from cubekit.read._types import ReadStatus
+
+__all__ = ["FIRST", "HeaderCache", "load_header", "more_header"]
+
+FIRST = 16 << 10
+"""Bytes of the first request: holds the directories and the tile tables of a 10980 x 10980 image in tiles of 512."""
+
+_MORE = 4 << 10
+_VERSION = 1
+_LEADER = 8
+_PLAIN = ("width", "height", "tile_width", "tile_height", "samples", "planar", "dtype", "bits", "codec", "predictor", "order", "reason")
+
+
+async def load_header(transport: Transport, source: Source) -> Header:
+    """Read the beginning of a file; a header without levels but with a ``reason`` where GDAL has to read it."""
+    head = await transport.get(source, 0, FIRST, ends=True)
+    if len(head) < 16:
+        raise Fault(ReadStatus.CORRUPT, f"{source.key} holds {len(head)} bytes, not a raster")
+    pieces = Pieces()
+    pieces.add(0, head)
+    if sniff(head, source.key) == "jp2":
+        header = Header("<", False, 0, pieces, reason="it is JPEG 2000")
+    else:
+        while True:
+            try:
+                header = Header.start(pieces)
+                break
+            except ShortError as short:
+                await _fetch(transport, source, pieces, short)
+    header.etag, header.size = source.etag, source.size
+    return header
+
+
+async def more_header(transport: Transport, source: Source, header: Header, short: ShortError) -> None:
+    """Read what a `ShortError` asks for into the header's pieces."""
+    await _fetch(transport, source, header.pieces, short)
+
+
+async def _fetch(transport: Transport, source: Source, pieces: Pieces, short: ShortError) -> None:
+    if source.size is not None and short.stop > source.size:
+        raise Fault(ReadStatus.CORRUPT, f"{source.key} is truncated: its header points at byte {short.stop} of {source.size}")
+    stop = max(short.stop, short.start + _MORE)
+    pieces.add(short.start, await transport.get(source, short.start, stop, ends=True))
+
+
+class HeaderCache:
+    """Headers by asset key, in memory and in one SQLite file per folder; shared by all reads of a process."""
+
+    def __init__(self, limit: int = 100_000) -> None:
+        self._memory: OrderedDict[str, Header] = OrderedDict()
+        self._limit = limit
+        self._fresh: dict[Path, set[str]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> Header | None:
+        """Header of an asset, None where it is not known."""
+        with self._lock:
+            header = self._memory.get(key)
+            if header is not None:
+                self._memory.move_to_end(key)
+            return header
+
+    def put(self, key: str, header: Header, folder: Path | None) -> None:
+        """Remember a header; `save` writes it to `folder`."""
+        with self._lock:
+            self._memory[key] = header
+            while len(self._memory) > self._limit:
+                self._memory.popitem(last=False)
+            if folder is not None:
+                self._fresh.setdefault(Path(folder), set()).add(key)
+
+    def drop(self, key: str) -> None:
+        """Forget a header that proved wrong."""
+        with self._lock:
+            self._memory.pop(key, None)
+
+    def clear(self) -> None:
+        """Forget everything in memory."""
+        with self._lock:
+            self._memory.clear()
+            self._fresh.clear()
+
+    def warm(self, keys: Iterable[str], folder: Path) -> None:
+        """Load those of `keys` that are on disk and not in memory."""
+        with self._lock:
+            wanted = [key for key in keys if key not in self._memory]
+        database = _open(folder)
+        if database is None:
+            return
+        try:
+            for first in range(0, len(wanted), 500):
+                some = wanted[first : first + 500]
+                marks = ",".join("?" * len(some))
+                for key, blob in database.execute(f"SELECT key, blob FROM headers WHERE key IN ({marks})", some):  # noqa: S608
+                    header = unpack(blob)
+                    if header is not None:
+                        self.put(key, header, None)
+        except sqlite3.Error:
+            return
+        finally:
+            database.close()
+
+    def save(self, folder: Path) -> None:
+        """Write what was learnt since the last call; a cache that cannot be written is done without."""
+        with self._lock:
+            keys = self._fresh.pop(Path(folder), set())
+            rows = [(key, pack(self._memory[key])) for key in keys if key in self._memory]
+        database = _open(folder) if rows else None
+        if database is None:
+            return
+        try:
+            with database:
+                database.executemany("INSERT OR REPLACE INTO headers VALUES (?, ?)", rows)
+        except sqlite3.Error:
+            return
+        finally:
+            database.close()
+
+
+def _open(folder: Path) -> sqlite3.Connection | None:
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        database = sqlite3.connect(Path(folder) / f"headers-{_VERSION}.sqlite", timeout=5.0)
+        database.execute("CREATE TABLE IF NOT EXISTS headers (key TEXT PRIMARY KEY, blob BLOB) WITHOUT ROWID")
+    except (sqlite3.Error, OSError):
+        return None
+    return database
+
+
+def pack(header: Header) -> bytes:
+    """Header as bytes: JSON and the tile tables, deflated; a table in GDAL's contiguous order keeps only its first offset."""
+    tables: list[bytes] = []
+    meta: dict[str, Any] = {
+        name: getattr(header, name) for name in ("order", "big", "following", "transform", "epsg", "nodata", "etag", "size", "reason")
+    }
+    meta["nodata"] = None if header.nodata is None else repr(header.nodata)
+    meta["levels"] = [_pack_level(level, tables) for level in header.levels]
+    meta["masks"] = {str(index): _pack_level(level, tables) for index, level in header.masks.items()}
+    if not header.levels:
+        meta["head"] = bytes(header.pieces.get(0, 12)).hex()
+    text = json.dumps(meta).encode()
+    return zlib.compress(struct.pack("<I", len(text)) + text + b"".join(tables), 6)
+
+
+def _pack_level(level: Level, tables: list[bytes]) -> dict[str, Any]:
+    out: dict[str, Any] = {name: getattr(level, name) for name in _PLAIN}
+    out["places"] = level.places and [asdict(place) for place in level.places]
+    out["hints"] = [[tile, *hint] for tile, hint in level.hints.items()]
+    if level.offsets is None or level.counts is None:
+        return out
+    step = level.offsets[:-1] + level.counts[:-1] + np.uint64(_LEADER)
+    contiguous = bool(len(level.offsets) == len(level.counts) and (level.offsets[1:] == step).all() and (level.counts < 1 << 32).all())
+    out["table"] = [len(level.offsets), len(level.counts), int(level.offsets[0]) if contiguous else -1]
+    tables.append(level.counts.astype("<u4" if contiguous else "<u8").tobytes())
+    if not contiguous:
+        tables.append(level.offsets.astype("<u8").tobytes())
+    return out
+
+
+def unpack(blob: bytes) -> Header | None:
+    """Header from `pack`; None where the bytes are no such thing."""
+    try:
+        raw = zlib.decompress(blob)
+        (size,) = struct.unpack_from("<I", raw)
+        meta = json.loads(raw[4 : 4 + size])
+        at = 4 + size
+        levels = []
+        for entry in [*meta["levels"], *meta["masks"].values()]:
+            level, at = _unpack_level(entry, raw, at)
+            levels.append(level)
+        count = len(meta["levels"])
+        header = Header(meta["order"], meta["big"], meta["following"], Pieces(), levels[:count])
+        header.masks = dict(zip((int(key) for key in meta["masks"]), levels[count:], strict=True))
+        header.transform = None if meta["transform"] is None else tuple(meta["transform"])
+        header.nodata = None if meta["nodata"] is None else float(meta["nodata"])
+        header.epsg, header.etag, header.size, header.reason = (meta[name] for name in ("epsg", "etag", "size", "reason"))
+        if not levels:
+            header.pieces.add(0, memoryview(bytes.fromhex(meta["head"])))
+    except (zlib.error, struct.error, ValueError, KeyError, TypeError):
+        return None
+    return header
+
+
+def _unpack_level(entry: dict[str, Any], raw: bytes, at: int) -> tuple[Level, int]:
+    places = entry["places"] and tuple(Field(**place) for place in entry["places"])
+    level = Level(**{name: entry[name] for name in _PLAIN}, places=places)
+    level.hints = {tile: (rows, size) for tile, rows, size in entry["hints"]}
+    if "table" in entry:
+        offsets, counts, first = entry["table"]
+        size = 4 if first >= 0 else 8
+        level.counts = np.frombuffer(raw, f"<u{size}", counts, at).astype(np.uint64)
+        at += counts * size
+        if first >= 0:
+            level.offsets = np.uint64(first) + np.concatenate([[0], np.cumsum(level.counts[:-1] + np.uint64(_LEADER))]).astype(np.uint64)
+        else:
+            level.offsets = np.frombuffer(raw, "<u8", offsets, at).copy()
+            at += offsets * 8
+    return level, at

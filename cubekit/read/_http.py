@@ -1,0 +1,371 @@
+"""A small HTTP/1.1 client on asyncio: ranges, kept connections, deadlines; bodies are received into their final buffer.
+
+It does what reading windows needs and no more: GET, redirects left to the caller, identity encoding, TLS with verification, proxies
+from the environment. One instance belongs to one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import certifi
+
+from cubekit import __version__
+from cubekit.read._fault import Fault
+from cubekit.read._href import check_address
+from cubekit.read._types import ReadStatus
+
+__all__ = ["Client", "Reply"]
+
+_HEAD = 32 << 10
+_IDLE = 30.0
+_RESOLVED = 60.0
+_SAFE = "%/:=&?~+!$,;'@()*[]-._"
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer: status, headers (names in lower case), body (all of it, or as much as was wanted) and whether it came from the public net."""
+
+    status: int
+    headers: dict[str, str]
+    body: memoryview
+    public: bool
+
+
+class _Connection(asyncio.BufferedProtocol):
+    """One connection; one request at a time."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.alive = True
+        self.reused = False
+        self.since = 0.0
+        self.waiter: asyncio.Future[tuple[int, dict[str, str], memoryview]] | None = None
+        self.scratch = bytearray(_HEAD)
+        self.view = memoryview(self.scratch)
+        self.silence = 0.0
+        self.quiet_until = 0.0
+        self.deadline = 0.0
+        self._begin(0)
+
+    def _begin(self, limit: int) -> None:
+        self.filled = 0
+        self.limit = limit
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.body: memoryview | None = None
+        self.position = 0
+        self.open_ended = False
+        self.chunked = False
+        self.cut = False
+
+    # -- asyncio's side --------------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.alive = False
+        if self.waiter is None or self.waiter.done():
+            return
+        if exc is None and self.body is not None and self.open_ended:
+            self._finish(self.body[: self.position])
+        else:
+            self.fail(ConnectionResetError(f"connection closed after {self.position} bytes" if self.status else "connection closed"))
+
+    def eof_received(self) -> bool:
+        return False
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        if self.body is None:
+            return self.view[self.filled :]
+        if self.position == len(self.body):  # open-ended or chunked: grow
+            grown = memoryview(bytearray(max(2 * len(self.body), 1 << 16)))
+            grown[: self.position] = self.body
+            self.body = grown
+        return self.body[self.position :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self.silence:
+            self.quiet_until = time.monotonic() + self.silence
+        if self.body is not None:
+            self.position += nbytes
+            self._advance()
+            return
+        self.filled += nbytes
+        end = self.scratch.find(b"\r\n\r\n", 0, self.filled)
+        if end >= 0:
+            self._head(end)
+        elif self.filled == _HEAD:
+            self.fail(ConnectionError("the answer's head is longer than 32 KiB"))
+
+    # -- HTTP ------------------------------------------------------------------------------------------------------------------
+
+    def _head(self, end: int) -> None:
+        first, *lines = bytes(self.view[:end]).decode("latin-1").split("\r\n")
+        try:
+            self.status = int(first.split(" ", 2)[1])
+        except (IndexError, ValueError):
+            self.fail(ConnectionError(f"no HTTP answer but {first[:60]!r}"))
+            return
+        for line in lines:
+            key, _, value = line.partition(":")
+            self.headers[key.strip().lower()] = value.strip()
+        rest = self.view[end + 4 : self.filled]
+        declared = self.headers.get("content-length")
+        self.chunked = "chunked" in self.headers.get("transfer-encoding", "").lower()
+        if self.status in (204, 304) or (declared == "0" and not self.chunked):
+            self._finish(memoryview(b""))
+            return
+        if self.chunked or declared is None or not declared.isdigit():
+            self.open_ended = not self.chunked
+            size = max(1 << 16, len(rest))
+        else:
+            size = min(int(declared), self.limit)
+            self.cut = size < int(declared)
+        self.body = memoryview(bytearray(size))
+        self.position = min(len(rest), size)
+        self.body[: self.position] = rest[: self.position]
+        self._advance()
+
+    def _advance(self) -> None:
+        assert self.body is not None
+        if self.chunked:
+            if (whole := _dechunk(self.body[: self.position])) is not None:
+                self._finish(memoryview(whole))
+        elif self.open_ended:
+            if self.position >= self.limit:
+                self.cut = True
+                self._finish(self.body[: self.limit])
+        elif self.position == len(self.body):
+            self._finish(self.body)
+
+    def _finish(self, body: memoryview) -> None:
+        if self.cut or self.open_ended or self.headers.get("connection", "").lower() == "close":
+            self.abort()
+        self.silence = 0.0
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result((self.status, self.headers, body))
+
+    def fail(self, error: Exception) -> None:
+        """End the request under way, and the connection, with `error`."""
+        self.abort()
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_exception(error)
+
+    def abort(self) -> None:
+        """Close at once."""
+        self.alive = False
+        if self.transport is not None:
+            self.transport.abort()
+
+    def ask(self, request: bytes, limit: int, silence: float, deadline: float) -> asyncio.Future[tuple[int, dict[str, str], memoryview]]:
+        """Send a request; the future holds status, headers and at most `limit` bytes of body."""
+        self._begin(limit)
+        self.silence = silence
+        self.quiet_until = time.monotonic() + silence
+        self.deadline = deadline
+        self.waiter = asyncio.get_running_loop().create_future()
+        assert self.transport is not None
+        self.transport.write(request)
+        return self.waiter
+
+
+def _dechunk(data: memoryview) -> bytearray | None:
+    raw = bytes(data)
+    out, at = bytearray(), 0
+    while (line := raw.find(b"\r\n", at)) >= 0:
+        size = int(raw[at:line].split(b";")[0] or b"0", 16)
+        if size == 0:
+            return out if raw.find(b"\r\n", line + 2) >= 0 else None
+        if len(raw) < line + 2 + size + 2:
+            return None
+        out += raw[line + 2 : line + 2 + size]
+        at = line + 2 + size + 2
+    return None
+
+
+@lru_cache(maxsize=1)
+def _context() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
+
+
+@dataclass(slots=True)
+class _Host:
+    """One server: its addresses, its idle connections."""
+
+    name: str
+    port: int
+    secure: bool
+    proxy: tuple[str, int] | None
+    idle: list[_Connection]
+    addresses: list[tuple[str, bool]]
+    resolved: float = 0.0
+
+    @property
+    def public(self) -> bool:
+        return self.proxy is not None or all(public for _, public in self.addresses)
+
+
+class Client:
+    """Connections to any number of servers, kept and used again."""
+
+    def __init__(self) -> None:
+        self._hosts: dict[tuple[str, str, int], _Host] = {}
+        self._busy: set[_Connection] = set()
+        self._watch: asyncio.Task[None] | None = None
+
+    async def get(
+        self, url: str, span: tuple[int, int] | None, *, limit: int, connect: float, silence: float, deadline: float
+    ) -> tuple[Reply, int]:
+        """One GET, of bytes ``span[0]`` to ``span[1]`` (exclusive) if given; returns the reply and the number of requests sent.
+
+        Raises `OSError` (of which ConnectionError and TimeoutError are kinds) where no whole answer came, `Fault` for an address that
+        is never read. A kept connection that the server had closed meanwhile is replaced without counting as a failure.
+        """
+        parts = urlsplit(url)
+        host = self._host(parts.scheme.lower(), parts.hostname or "", parts.port)
+        request = self._request(parts, host, span)
+        sent = 0
+        while True:
+            connection = await self._connection(host, min(connect, max(0.001, deadline - time.monotonic())))
+            sent += 1
+            self._busy.add(connection)
+            self._guard(silence)
+            try:
+                status, headers, body = await connection.ask(request, limit, silence, deadline)
+            except ConnectionError:
+                if connection.reused and not connection.status:
+                    sent -= 1
+                    continue
+                raise
+            finally:
+                self._busy.discard(connection)
+                if connection.waiter is None or not connection.waiter.done() or connection.waiter.cancelled():
+                    connection.abort()
+            if connection.alive:
+                connection.reused = True
+                connection.since = time.monotonic()
+                host.idle.append(connection)
+            return Reply(status, headers, body, host.public), sent
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        for host in self._hosts.values():
+            while host.idle:
+                host.idle.pop().abort()
+
+    def _host(self, scheme: str, name: str, port: int | None) -> _Host:
+        port = port or (443 if scheme == "https" else 80)
+        host = self._hosts.get((scheme, name, port))
+        if host is None:
+            host = self._hosts[scheme, name, port] = _Host(name, port, scheme == "https", _proxy(scheme, name), [], [])
+        return host
+
+    @staticmethod
+    def _request(parts: Any, host: _Host, span: tuple[int, int] | None) -> bytes:
+        target = quote(parts.path or "/", safe=_SAFE) + (f"?{quote(parts.query, safe=_SAFE)}" if parts.query else "")
+        netloc = parts.netloc.rpartition("@")[2]
+        if host.proxy and not host.secure:
+            target = f"http://{netloc}{target}"
+        ranged = f"Range: bytes={span[0]}-{span[1] - 1}\r\n" if span else ""
+        text = (
+            f"GET {target} HTTP/1.1\r\nHost: {netloc}\r\nUser-Agent: cubekit/{__version__}\r\nAccept: */*\r\nAccept-Encoding: identity\r\n"
+        )
+        return f"{text}{ranged}\r\n".encode("latin-1")
+
+    async def _connection(self, host: _Host, timeout: float) -> _Connection:
+        now = time.monotonic()
+        while host.idle:
+            connection = host.idle.pop()
+            if connection.alive and now - connection.since < _IDLE:
+                return connection
+            connection.abort()
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._connect(host)
+        except TimeoutError:
+            raise TimeoutError(f"no connection to {host.name}:{host.port} within {timeout:.3g} s") from None
+
+    async def _connect(self, host: _Host) -> _Connection:
+        loop = asyncio.get_running_loop()
+        if host.proxy:
+            return await self._through_proxy(host, host.proxy)
+        now = time.monotonic()
+        if now - host.resolved > _RESOLVED or not host.addresses:
+            found = await loop.getaddrinfo(host.name, host.port, type=socket.SOCK_STREAM)
+            host.addresses = list(dict.fromkeys((str(info[4][0]), check_address(str(info[4][0]))) for info in found))
+            host.resolved = now
+        problem: OSError | None = None
+        for address, _ in host.addresses:
+            try:
+                return await _open(loop, host, address)
+            except OSError as error:
+                problem = error
+        raise problem or ConnectionError(f"{host.name} has no address")
+
+    async def _through_proxy(self, host: _Host, proxy: tuple[str, int]) -> _Connection:
+        loop = asyncio.get_running_loop()
+        if not host.secure:
+            _, protocol = await loop.create_connection(_Connection, *proxy)
+            return protocol
+        reader, writer = await asyncio.open_connection(*proxy)
+        writer.write(f"CONNECT {host.name}:{host.port} HTTP/1.1\r\nHost: {host.name}:{host.port}\r\n\r\n".encode("latin-1"))
+        head = await reader.readuntil(b"\r\n\r\n")
+        if head.split(b" ", 2)[1:2] != [b"200"]:
+            writer.transport.abort()
+            raise ConnectionError(f"proxy {proxy[0]} refused: {head.splitlines()[0].decode('latin-1')[:80]}")
+        connection = _Connection()
+        transport = await loop.start_tls(writer.transport, connection, _context(), server_hostname=host.name)
+        assert transport is not None
+        connection.connection_made(transport)
+        return connection
+
+    def _guard(self, silence: float) -> None:
+        if self._watch is None or self._watch.done():
+            self._watch = asyncio.get_running_loop().create_task(self._watchdog(min(0.1, silence / 4)))
+
+    async def _watchdog(self, period: float) -> None:
+        """One timer for all requests: cheaper than three timers for each."""
+        while self._busy:
+            await asyncio.sleep(period)
+            now = time.monotonic()
+            for connection in list(self._busy):
+                if now > connection.deadline:
+                    connection.fail(TimeoutError("the deadline for the whole request passed"))
+                elif connection.silence and now > connection.quiet_until:
+                    what = f"silence after {connection.position} bytes" if connection.status else "no answer"
+                    connection.fail(TimeoutError(f"{what} for {connection.silence:.3g} s"))
+                elif connection.silence:
+                    period = min(period, connection.silence / 4)
+
+
+async def _open(loop: asyncio.AbstractEventLoop, host: _Host, address: str) -> _Connection:
+    secured: dict[str, Any] = {"ssl": _context(), "server_hostname": host.name} if host.secure else {}
+    transport, protocol = await loop.create_connection(_Connection, address, host.port, **secured)
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return protocol
+
+
+def _proxy(scheme: str, name: str) -> tuple[str, int] | None:
+    address = getproxies().get(scheme)
+    if not address or proxy_bypass(name):
+        return None
+    parts = urlsplit(address if "://" in address else f"http://{address}")
+    if not parts.hostname:
+        raise Fault(ReadStatus.REFUSED, f"the proxy {address!r} of the environment names no host")
+    return parts.hostname, parts.port or 80

@@ -1,0 +1,239 @@
+"""From a header and the windows wanted of it to tiles and byte ranges: the plan of one asset. No I/O.
+
+The natural unit of work is (asset, internal tile): read and decoded once for every window in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from affine import Affine
+
+from cubekit.grid import Grid
+from cubekit.read._decode import leading_bytes
+from cubekit.read._fault import Fault
+from cubekit.read._place import Placement, level_for, place, source_per_target
+from cubekit.read._tiff import Header, Level
+from cubekit.read._types import AssetRead, ReadOptions, ReadStatus
+
+__all__ = ["Crop", "GdalNeeded", "Layout", "Range", "Tile", "Use", "decide_nodata", "lay_out"]
+
+_METADATA = 256 << 10
+
+
+class GdalNeeded(Exception):
+    """The file is a raster that this engine leaves to GDAL; the message says why."""
+
+
+@dataclass(slots=True)
+class Use:
+    """One window of one asset: what was asked, where it lies, and the arrays it goes into."""
+
+    index: int
+    read: AssetRead
+    grid: Grid
+    out: np.ndarray | None = None
+    placement: Placement | None = None
+    fill: float = 0.0
+    has_nodata: bool = False
+    also_nodata: float | None = None
+    window: np.ndarray | None = None
+    mask: np.ndarray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """Part of a tile that goes into a use's window (or its mask): tile rows and columns, and the window's upper left pixel."""
+
+    use: Use
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    top: int
+    left: int
+    sample: int
+    masks: bool
+
+
+@dataclass(slots=True)
+class Tile:
+    """One compressed tile: where it lies, which rows are wanted, for whom; `lead` is its part asked for first."""
+
+    level: Level
+    number: int
+    offset: int
+    count: int
+    filled: int
+    rows: tuple[int, int]
+    crops: list[Crop] = field(default_factory=list)
+    lead: tuple[int, int] = (0, 0)
+
+    @property
+    def inflated(self) -> int:
+        """Bytes the wanted rows take, with those above them."""
+        return self.rows[1] * self.level.row_bytes
+
+
+@dataclass(slots=True)
+class Range:
+    """Bytes asked for at once, and the tiles whose leading parts they are."""
+
+    start: int
+    stop: int
+    tiles: list[Tile]
+
+    @property
+    def memory(self) -> int:
+        """Bytes in memory while the range is fetched and decoded."""
+        return self.stop - self.start + max(tile.inflated for tile in self.tiles)
+
+
+@dataclass(slots=True)
+class Layout:
+    """All that will be asked of one asset."""
+
+    ranges: list[Range]
+    scratch: int
+
+
+def lay_out(key: str, header: Header, uses: Iterable[Use], options: ReadOptions) -> Layout:
+    """Plan an asset; notes placement and nodata in the uses.
+
+    Raises
+    ------
+    ShortError
+        If more of the header has to be read first.
+    GdalNeeded
+        If the file is for GDAL.
+    Fault
+        If the file is not what it should be.
+    """
+    if header.reason:
+        raise GdalNeeded(header.reason)
+    tiles: dict[tuple[int, bool, int], Tile] = {}
+    scratch = 0
+    for use in uses:
+        epsg, transform = _georeference(key, header, use.read)
+        decide_nodata(key, header.levels[0].dtype, header.nodata, use)
+        full = header.levels[0]
+        ratio = source_per_target(transform, epsg, use.grid)
+        header.grow_for(max(ratio, 1.0))
+        sizes = [(level.width, level.height) for level in header.levels]
+        number = level_for(sizes, ratio)
+        level = header.levels[number]
+        use.placement = place(transform, epsg, sizes[number], number, (full.width, full.height), use.grid, use.read.resampling)
+        if use.placement.empty:
+            continue
+        if level.reason:
+            raise GdalNeeded(level.reason)
+        if use.read.index > level.samples:
+            raise Fault(ReadStatus.CORRUPT, f"{key} has {level.samples} bands, and band {use.read.index} was asked for")
+        mask = header.masks.get(number)
+        if mask is not None and mask.reason:
+            raise GdalNeeded(f"the mask: {mask.reason}")
+        _collect(key, header, tiles, use, level, number)
+        if mask is not None:
+            _collect(key, header, tiles, use, mask, number, masks=True)
+        height, width = use.placement.shape
+        scratch += 0 if use.placement.method == "copy" else height * width * level.bits // 8
+    _refuse_vacant(key, header, tiles.values())
+    wanted = [tile for tile in tiles.values() if tile.count]
+    return Layout(_ranges(wanted, options.coalesce), scratch)
+
+
+def _georeference(key: str, header: Header, read: AssetRead) -> tuple[int, Affine]:
+    if header.epsg is not None and read.epsg is not None and header.epsg != read.epsg:
+        raise Fault(ReadStatus.CORRUPT, f"{key} is in EPSG:{header.epsg}, but its catalogue says EPSG:{read.epsg}")
+    epsg = header.epsg if header.epsg is not None else read.epsg
+    transform = header.transform or (tuple(read.transform[:6]) if read.transform else None)
+    if epsg is None or transform is None:
+        raise GdalNeeded("its georeference is not one of plain GeoTIFF keys")
+    return epsg, Affine(*transform)
+
+
+def decide_nodata(key: str, source: str, declared: float | None, use: Use) -> None:
+    """Decide what marks a pixel without data in the source (of type `source`) and in the result, and whether the result can hold both.
+
+    Raises
+    ------
+    Fault
+        If it cannot.
+    """
+    dtype = np.dtype(source)
+    if declared is not None and not _holds(dtype, declared):
+        declared = None  # such as -9999 of unsigned pixels: no pixel can have it
+    given = use.read.nodata
+    use.has_nodata = given is not None or declared is not None
+    use.fill = given if given is not None else declared if declared is not None else (np.nan if dtype.kind == "f" else 0)
+    use.also_nodata = declared if given is not None and declared is not None and not _same(declared, given) else None
+    if use.out is not None and not _holds(use.out.dtype, use.fill):
+        raise Fault(ReadStatus.CORRUPT, f"{key} declares nodata {use.fill:g}, which the result's type {use.out.dtype} cannot hold")
+    if use.out is not None and not np.can_cast(dtype, use.out.dtype, "safe") and not (use.out.dtype.kind == "f" and dtype.itemsize <= 4):
+        raise Fault(ReadStatus.CORRUPT, f"{key} holds {dtype} pixels, which an array of {use.out.dtype} cannot take")
+
+
+def _holds(dtype: np.dtype, value: float) -> bool:
+    if dtype.kind == "f":
+        return True
+    info = np.iinfo(dtype)
+    return bool(np.isfinite(value)) and float(value).is_integer() and info.min <= value <= info.max
+
+
+def _same(a: float, b: float) -> bool:
+    return a == b or bool(np.isnan(a) and np.isnan(b))
+
+
+def _collect(
+    key: str, header: Header, tiles: dict[tuple[int, bool, int], Tile], use: Use, level: Level, number: int, *, masks: bool = False
+) -> None:
+    """Add the tiles that a use touches, or widen the rows wanted of those that are known."""
+    assert use.placement is not None
+    (top, bottom), (left, right) = use.placement.rows, use.placement.columns
+    th, tw = level.tile_height, level.tile_width
+    sample = 0 if masks else use.read.index - 1
+    for row in range(top // th, -(-bottom // th)):
+        rows = (max(top - row * th, 0), min(bottom - row * th, th))
+        for column in range(left // tw, -(-right // tw)):
+            columns = (max(left - column * tw, 0), min(right - column * tw, tw))
+            index = level.tile(row, column, sample)
+            tile = tiles.get((number, masks, index))
+            if tile is None:
+                offset, count = level.entry(header.pieces, index)
+                _check_entry(key, header, index, offset, count)
+                tile = tiles[number, masks, index] = Tile(level, index, offset, count, min(th, level.height - row * th), rows)
+            tile.rows = (min(tile.rows[0], rows[0]), max(tile.rows[1], rows[1]))
+            place_ = (row * th + rows[0] - top, column * tw + columns[0] - left)
+            tile.crops.append(Crop(use, rows, columns, *place_, sample, masks))
+
+
+def _check_entry(key: str, header: Header, index: int, offset: int, count: int) -> None:
+    if count and not offset:
+        raise Fault(ReadStatus.CORRUPT, f"{key}: tile {index} has {count} bytes at offset 0: its tile table is damaged")
+    if header.size is not None and offset + count > header.size:
+        raise Fault(ReadStatus.CORRUPT, f"{key} is truncated: tile {index} ends at byte {offset + count} of {header.size}")
+
+
+def _refuse_vacant(key: str, header: Header, tiles: Iterable[Tile]) -> None:
+    """A file without any tile is sparse only if it is as small as a file without tiles is."""
+    for level in {id(tile.level): tile.level for tile in tiles if not tile.count}.values():
+        if level.vacant() and header.size is not None:
+            tables = sum(place.nbytes for one in [*header.levels, *header.masks.values()] for place in one.places or ())
+            if header.size > tables + _METADATA:
+                raise Fault(
+                    ReadStatus.CORRUPT, f"{key}: all tile offsets are 0 in a file of {header.size} bytes: its tile table is damaged"
+                )
+
+
+def _ranges(tiles: list[Tile], gap: int) -> list[Range]:
+    """Leading parts of tiles, neighbours joined."""
+    ranges: list[Range] = []
+    for tile in sorted(tiles, key=lambda tile: tile.offset):
+        tile.lead = leading_bytes(tile.level, tile.number, tile.count, *tile.rows, tile.filled)
+        start, stop = tile.offset + tile.lead[0], tile.offset + tile.lead[1]
+        if ranges and start - ranges[-1].stop <= gap and start >= ranges[-1].start:
+            ranges[-1].stop = max(ranges[-1].stop, stop)
+            ranges[-1].tiles.append(tile)
+        else:
+            ranges.append(Range(start, stop, [tile]))
+    return ranges

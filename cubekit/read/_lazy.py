@@ -1,0 +1,109 @@
+"""Reads as a lazy array: one dask task per block of time steps, not per asset."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from cubekit.errors import CubekitWarning, InputError, ReadError
+from cubekit.grid import Grid
+from cubekit.read._api import read_assets
+from cubekit.read._types import AssetOutcome, AssetRead, ReadOptions, Sign
+
+__all__ = ["Reads", "lazy_stack"]
+
+Reads: TypeAlias = Sequence[Sequence[AssetRead | None]]
+_BLOCK = 64 << 20
+
+
+def lazy_stack(
+    reads: Reads,
+    grid: Grid,
+    dtype: Any = "float32",
+    *,
+    fill: float | None = None,
+    sign: Sign | None = None,
+    options: ReadOptions | None = None,
+    block: int | None = None,
+    holes: Literal["raise", "warn"] = "raise",
+) -> Any:
+    """Lazy stack of reads.
+
+    Parameters
+    ----------
+    reads
+        One sequence per time step, in it one read per band (None: no asset, the pixels get `fill`).
+    grid
+        Where; the array's last dimensions are its (height, width).
+    dtype
+        Type of the array; must hold the assets' pixels and nodata.
+    fill
+        Value where there is no asset; default NaN, or 0 for integers.
+    sign, options
+        As in `read_assets`; with a distributed scheduler `sign` must pickle.
+    block
+        Time steps per task; default: as many as make 64 MiB.
+    holes
+        What to do when assets cannot be read: raise `ReadError`, or warn and leave their nodata.
+
+    Returns
+    -------
+    dask.array.Array
+        Dimensions (time, band, y, x), in blocks of time steps, whole in the other dimensions.
+
+    Raises
+    ------
+    InputError
+        If time steps differ in their number of bands.
+    """
+    import dask.array as da
+    from dask.base import tokenize
+    from dask.highlevelgraph import HighLevelGraph
+
+    rows = [tuple(row) for row in reads]
+    bands = {len(row) for row in rows}
+    if len(bands) != 1:
+        raise InputError(f"the time steps have {sorted(bands)} bands", remedy="Give one read, or None, per band for every step.")
+    kind = np.dtype(dtype)
+    count = bands.pop()
+    blank = fill if fill is not None else (np.nan if kind.kind == "f" else 0)
+    step = block or max(1, _BLOCK // max(1, count * grid.width * grid.height * kind.itemsize))
+    blocks = [rows[first : first + step] for first in range(0, len(rows), step)]
+    name = f"cubekit-read-{tokenize(rows, grid, kind.str, blank, options, step)}"
+    graph = {(name, i, 0, 0, 0): (_read_block, some, grid, kind, blank, sign, options, holes) for i, some in enumerate(blocks)}
+    chunks = (tuple(len(some) for some in blocks), (count,), (grid.height,), (grid.width,))
+    return da.Array(HighLevelGraph.from_collections(name, graph), name, chunks, dtype=kind)
+
+
+def _read_block(
+    rows: list[tuple[AssetRead | None, ...]],
+    grid: Grid,
+    dtype: np.dtype,
+    fill: float,
+    sign: Sign | None,
+    options: ReadOptions | None,
+    holes: str,
+) -> np.ndarray:
+    out = np.full((len(rows), len(rows[0]), *grid.shape), fill, dtype)
+    wanted = [(read, out[i, j]) for i, row in enumerate(rows) for j, read in enumerate(row) if read is not None]
+    reads = [read for read, _ in wanted]
+    outcomes = read_assets(reads, grid, [target for _, target in wanted], sign=sign, options=options)
+    report_holes(reads, outcomes, holes)
+    return out
+
+
+def report_holes(reads: Sequence[AssetRead], outcomes: Sequence[AssetOutcome], holes: str) -> None:
+    """Raise or warn if any outcome is a hole; names the first."""
+    bad = [(read, outcome) for read, outcome in zip(reads, outcomes, strict=True) if outcome.status.is_hole]
+    if not bad:
+        return
+    read, outcome = bad[0]
+    text = (
+        f"{len(bad)} of {len(reads)} assets could not be read; first {read.item_id} {read.band}: {outcome.status.name}, {outcome.message}"
+    )
+    if holes == "raise":
+        raise ReadError(text, remedy='Try again, or pass holes="warn" to go on without them.', item_id=read.item_id, band=read.band)
+    warnings.warn(CubekitWarning(text), stacklevel=2)

@@ -1,0 +1,165 @@
+"""Where a grid lies in an image: which level, which rows and columns, and what is to be done with them. No I/O."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, TypeAlias
+
+import numpy as np
+from affine import Affine
+from pyproj import Transformer
+
+from cubekit.grid import Grid
+from cubekit.typing import Resampling
+
+__all__ = ["CrsLike", "Method", "Placement", "level_for", "place", "scaled", "source_per_target"]
+
+CrsLike: TypeAlias = int | str
+"""EPSG code, or WKT where there is none."""
+
+Method: TypeAlias = Literal["copy", "repeat", "mean", "pick", "warp"]
+
+# A pixel edge is "the same" within this share of a pixel; a level "not coarser" within this share of a resolution.
+_PHASE = 1e-4
+_COARSER = 1e-3
+_thread = threading.local()
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How the pixels of one level become the pixels of a grid.
+
+    Attributes
+    ----------
+    rows, columns
+        Half-open ranges of the level's pixels that are needed, inside the image; empty where the grid lies outside.
+    method
+        ``copy``; ``repeat`` (each source pixel `factor` times); ``mean`` or ``pick`` of blocks of `factor` pixels; ``warp`` (by GDAL).
+    origin
+        (row, column) of the grid's upper left corner, in level pixels (``repeat``: in grid pixels from the level's corner).
+    factor
+        (rows, columns) of a block.
+    transform
+        Affine coefficients of the level.
+    """
+
+    level: int
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    method: Method
+    origin: tuple[int, int]
+    factor: tuple[int, int]
+    transform: Affine
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing of the image lies in the grid."""
+        return self.rows[0] >= self.rows[1] or self.columns[0] >= self.columns[1]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns) of the pixels needed."""
+        return max(0, self.rows[1] - self.rows[0]), max(0, self.columns[1] - self.columns[0])
+
+
+def scaled(transform: Affine, full: tuple[int, int], level: tuple[int, int]) -> Affine:
+    """Transform of an overview of (width, height) `level`: it covers the extent of the `full` image, as in GDAL."""
+    return transform * Affine.scale(full[0] / level[0], full[1] / level[1])
+
+
+@lru_cache(maxsize=4096)
+def source_per_target(transform: Affine, crs: CrsLike, grid: Grid) -> float:
+    """Full-resolution source pixels per grid pixel, along the axis where there are fewer, at the grid's centre."""
+    x = np.array([0.0, 1.0, 0.0]) * grid.resolution + grid.left + grid.resolution * grid.width / 2
+    y = grid.top - grid.resolution * grid.height / 2 - np.array([0.0, 0.0, 1.0]) * grid.resolution
+    columns, rows = _to_pixels(transform, crs, grid.epsg, x, y)
+    steps = [np.hypot(columns[i] - columns[0], rows[i] - rows[0]) for i in (1, 2)]
+    return float(min(steps)) if np.isfinite(steps).all() else 1.0
+
+
+def level_for(sizes: list[tuple[int, int]], ratio: float) -> int:
+    """Index of the coarsest level that is not coarser than the grid: `ratio` full-resolution pixels per grid pixel.
+
+    Never one coarser than the target: detail is reduced by the resampling asked for, not by whatever made the overview.
+    """
+    full = sizes[0]
+    fitting = [i for i, (w, h) in enumerate(sizes) if max(full[0] / w, full[1] / h) <= ratio * (1 + _COARSER)]
+    return max(fitting, key=lambda i: full[0] / sizes[i][0], default=0)
+
+
+@lru_cache(maxsize=16384)
+def place(
+    transform: Affine, crs: CrsLike, size: tuple[int, int], level: int, full: tuple[int, int], grid: Grid, resampling: Resampling
+) -> Placement:
+    """Placement of a grid in a level of (width, height) `size` of an image with `transform` at (width, height) `full`."""
+    local = scaled(transform, full, size)
+    if crs == grid.epsg and local.b == local.d == 0 and local.a > 0 and local.e < 0:
+        found = _aligned(local, size, level, grid, resampling)
+        if found is not None:
+            return found
+    rows, columns = _window(local, crs, size, grid)
+    return Placement(level, rows, columns, "warp", (0, 0), (1, 1), local)
+
+
+def _aligned(local: Affine, size: tuple[int, int], level: int, grid: Grid, resampling: Resampling) -> Placement | None:
+    factors = (grid.resolution / -local.e, grid.resolution / local.a)
+    offsets = ((local.f - grid.top) / -local.e, (grid.left - local.c) / local.a)
+    if all(_whole(f, 1) for f in factors) and all(_whole(o) for o in offsets):
+        fy, fx = (round(f) for f in factors)
+        oy, ox = (round(o) for o in offsets)
+        if resampling == "bilinear" and (fy, fx) != (1, 1):
+            return None
+        method: Method = "copy" if (fy, fx) == (1, 1) else "mean" if resampling == "average" else "pick"
+        rows, columns = _clip(oy, grid.height * fy, size[1]), _clip(ox, grid.width * fx, size[0])
+        return Placement(level, rows, columns, method, (oy, ox), (fy, fx), local)
+    inverse = (1 / factors[0], 1 / factors[1])
+    fine = ((local.f - grid.top) / grid.resolution, (grid.left - local.c) / grid.resolution)
+    if all(_whole(f, 1) for f in inverse) and all(_whole(o) for o in fine):
+        fy, fx = (round(f) for f in inverse)
+        oy, ox = (round(o) for o in fine)
+        rows = _clip(oy // fy, -(-(oy + grid.height) // fy) - oy // fy, size[1])
+        columns = _clip(ox // fx, -(-(ox + grid.width) // fx) - ox // fx, size[0])
+        return Placement(level, rows, columns, "repeat", (oy, ox), (fy, fx), local)
+    return None
+
+
+def _whole(value: float, least: int | None = None) -> bool:
+    return abs(value - round(value)) < _PHASE and (least is None or round(value) >= least)
+
+
+def _clip(start: int, count: int, size: int) -> tuple[int, int]:
+    return max(0, start), min(size, start + count)
+
+
+def _window(local: Affine, crs: CrsLike, size: tuple[int, int], grid: Grid) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Rows and columns that a warp of the grid can touch: the grid's edge and a lattice inside it, with the kernel's reach as margin."""
+    steps = min(65, max(grid.width, grid.height) + 1)
+    u = np.linspace(0, grid.width, steps) * grid.resolution + grid.left
+    v = grid.top - np.linspace(0, grid.height, steps) * grid.resolution
+    x, y = np.meshgrid(u, v)
+    columns, rows = _to_pixels(local, crs, grid.epsg, x.ravel(), y.ravel())
+    good = np.isfinite(columns) & np.isfinite(rows)
+    if not good.any():
+        return (0, 0), (0, 0)
+    spans = []
+    for values, count, length in ((rows[good], size[1], grid.height), (columns[good], size[0], grid.width)):
+        margin = 4 + 2 * (values.max() - values.min()) / length
+        spans.append((int(max(0, np.floor(values.min() - margin))), int(min(count, np.ceil(values.max() + margin)))))
+    return spans[0], spans[1]
+
+
+def _to_pixels(transform: Affine, crs: CrsLike, grid_epsg: int, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if crs != grid_epsg:
+        x, y = _transformer(grid_epsg, crs).transform(x, y)
+    inverse = ~transform
+    return inverse.a * x + inverse.b * y + inverse.c, inverse.d * x + inverse.e * y + inverse.f
+
+
+def _transformer(source: CrsLike, target: CrsLike) -> Transformer:
+    """PROJ objects belong to one thread each."""
+    if not hasattr(_thread, "transformers"):
+        _thread.transformers = lru_cache(maxsize=64)(lambda a, b: Transformer.from_crs(a, b, always_xy=True))
+    found: Transformer = _thread.transformers(source, target)
+    return found

@@ -1,0 +1,150 @@
+"""From the source pixels of a window to the pixels of a grid. Runs in threads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import rasterio
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.enums import Resampling as GdalResampling
+from rasterio.io import MemoryFile
+from rasterio.vrt import WarpedVRT
+
+from cubekit.grid import Grid
+from cubekit.read._layout import Use
+from cubekit.read._place import CrsLike
+from cubekit.typing import Resampling
+
+__all__ = ["TOLERANCE", "allocate", "finish", "is_fill", "warp", "warped"]
+
+TOLERANCE = 1e-9
+"""Error of the coordinate transformation in pixels; WarpedVRT cannot take 0."""
+
+
+def is_fill(array: np.ndarray, fill: float) -> np.ndarray:
+    """Where an array holds the fill value."""
+    if np.isnan(fill):
+        return np.isnan(array) if array.dtype.kind == "f" else np.zeros(array.shape, bool)
+    found: np.ndarray = array == array.dtype.type(fill)
+    return found
+
+
+def allocate(use: Use, dtype: str, masked: bool) -> None:
+    """Fill the result with nodata, and set the array that tiles are decoded into: a part of the result itself where pixels are copied."""
+    assert use.out is not None
+    assert use.placement is not None
+    use.out[...] = use.fill
+    place = use.placement
+    if place.empty:
+        return
+    if place.method == "copy":
+        (top, bottom), (left, right) = place.rows, place.columns
+        use.window = use.out[top - place.origin[0] : bottom - place.origin[0], left - place.origin[1] : right - place.origin[1]]
+    else:
+        use.window = np.full(place.shape, use.fill, dtype)
+    use.mask = np.ones(place.shape, np.uint8) if masked else None
+
+
+def finish(use: Use, crs: CrsLike) -> bool:
+    """Complete a result whose window is read; returns whether it holds any data."""
+    place, out, window = use.placement, use.out, use.window
+    assert place is not None
+    assert out is not None
+    if window is None:
+        return False
+    if use.also_nodata is not None:
+        window[is_fill(window, use.also_nodata)] = use.fill
+    if use.mask is not None:
+        window[use.mask == 0] = use.fill
+    if place.method == "repeat":
+        rows = (place.origin[0] + np.arange(out.shape[0])) // place.factor[0] - place.rows[0]
+        columns = (place.origin[1] + np.arange(out.shape[1])) // place.factor[1] - place.columns[0]
+        i, j = _within(rows, window.shape[0]), _within(columns, window.shape[1])
+        out[i, j] = window[np.ix_(rows[i], columns[j])]
+    elif place.method in ("pick", "mean"):
+        _reduce(use, window, out)
+    elif place.method == "warp":
+        moved = place.transform * Affine.translation(place.columns[0], place.rows[0])
+        valid = use.mask if use.mask is not None and not use.has_nodata else None
+        out[...] = warp(window, moved, crs, use.grid, use.read.resampling, use.fill, use.has_nodata, valid)
+    if use.has_nodata or use.mask is not None:
+        return not bool(is_fill(out, use.fill).all())
+    return True
+
+
+def _within(index: np.ndarray, size: int) -> slice:
+    inside = np.flatnonzero((index >= 0) & (index < size))
+    return slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0)
+
+
+def _reduce(use: Use, window: np.ndarray, out: np.ndarray) -> None:
+    """Blocks of source pixels to one pixel each: GDAL's nearest pixel, or the mean of the valid ones (float64; integers round half up)."""
+    assert use.placement is not None
+    place = use.placement
+    fy, fx = place.factor
+    if place.method == "pick":
+        rows = place.origin[0] + np.arange(out.shape[0]) * fy + fy // 2 - place.rows[0]
+        columns = place.origin[1] + np.arange(out.shape[1]) * fx + fx // 2 - place.columns[0]
+        i, j = _within(rows, window.shape[0]), _within(columns, window.shape[1])
+        out[i, j] = window[np.ix_(rows[i], columns[j])]
+        return
+    top, left = place.rows[0] - place.origin[0], place.columns[0] - place.origin[1]
+    first, last = top // fy, -(-(top + window.shape[0]) // fy)
+    begin, end = left // fx, -(-(left + window.shape[1]) // fx)
+    values = np.zeros(((last - first) * fy, (end - begin) * fx))
+    valid = np.zeros(values.shape, bool)
+    inside = np.s_[top - first * fy : top - first * fy + window.shape[0], left - begin * fx : left - begin * fx + window.shape[1]]
+    valid[inside] = ~is_fill(window, use.fill) if use.has_nodata else (use.mask != 0 if use.mask is not None else True)
+    if window.dtype.kind == "f":
+        valid[inside] &= ~np.isnan(window)
+    values[inside] = np.where(valid[inside], window, 0)
+    shape = (last - first, fy, end - begin, fx)
+    count = valid.reshape(shape).sum(axis=(1, 3))
+    total = values.reshape(shape).sum(axis=(1, 3))
+    mean = np.divide(total, count, out=np.zeros(total.shape), where=count > 0)
+    if window.dtype.kind != "f":
+        mean = np.floor(mean + 0.5)
+    out[first:last, begin:end] = np.where(count > 0, mean, use.fill).astype(window.dtype)
+
+
+def warp(
+    window: np.ndarray,
+    transform: Affine,
+    crs: CrsLike,
+    grid: Grid,
+    resampling: Resampling,
+    fill: float,
+    has_nodata: bool,
+    valid: np.ndarray | None = None,
+) -> np.ndarray:
+    """One GDAL warp in memory, with the exact transformation for every pixel.
+
+    Through a WarpedVRT, because `rasterio.warp.reproject` approximates the transformation within 0.125 pixels, whatever it is told.
+    """
+    height, width = window.shape
+    profile = {"driver": "GTiff", "width": width, "height": height, "count": 1, "dtype": window.dtype.name, "crs": CRS.from_user_input(crs)}
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_CACHEMAX=64 << 20), MemoryFile() as memory:
+        with memory.open(**profile, transform=transform, nodata=fill if has_nodata else None) as dataset:
+            dataset.write(window, 1)
+            if valid is not None:
+                dataset.write_mask(valid != 0)
+        with memory.open() as dataset, warped(dataset, grid, resampling, fill) as view:
+            result = view.read(1)
+    return result
+
+
+def warped(dataset: Any, grid: Grid, resampling: str, fill: float, **settings: Any) -> WarpedVRT:
+    """The view of an open dataset on a grid that all engines share."""
+    return WarpedVRT(
+        dataset,
+        crs=CRS.from_epsg(grid.epsg),
+        transform=grid.affine,
+        width=grid.width,
+        height=grid.height,
+        resampling=GdalResampling[resampling],
+        nodata=fill,
+        tolerance=TOLERANCE,
+        **settings,
+    )

@@ -1,0 +1,261 @@
+"""Bytes of an object, whatever it takes: signing, retries, redirects, deadlines, validators; every end a `Fault` or the bytes asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import inspect
+import os
+import random
+import ssl
+import time
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urljoin
+
+from cubekit.read._fault import ChangedError, Fault
+from cubekit.read._href import asset_key, check_redirect, local_path, scheme_of
+from cubekit.read._http import Client, Reply
+from cubekit.read._store import get_object
+from cubekit.read._types import ReadOptions, ReadStatus, Sign
+
+__all__ = ["Cost", "Source", "Transport"]
+
+_TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+_REDIRECT = frozenset({301, 302, 303, 307, 308})
+_SIGNED_FOR = 60.0
+_WHOLE = 64 << 20
+
+
+@dataclass(slots=True)
+class Cost:
+    """What an asset cost so far."""
+
+    requests: int = 0
+    bytes: int = 0
+    retries: int = 0
+    misses: int = 0
+
+
+@dataclass(slots=True)
+class Source:
+    """One object: its address, what is known of its present version, and what it cost."""
+
+    href: str
+    scheme: str
+    key: str
+    etag: str | None = None
+    size: int | None = None
+    cost: Cost = field(default_factory=Cost)
+    signed: str = ""
+    signed_at: float = -1e9
+
+    @classmethod
+    def of(cls, href: str, options: ReadOptions) -> Source:
+        """Source of an href, if it may be opened."""
+        return cls(href, scheme_of(href, options.local_root), asset_key(href))
+
+    def forget(self) -> None:
+        """Take the next answer as the present version."""
+        self.etag = self.size = None
+
+
+class Transport:
+    """Ranges of sources by one set of options; belongs to one event loop."""
+
+    def __init__(self, client: Client, options: ReadOptions, sign: Sign | None, executor: Executor) -> None:
+        self._client = client
+        self._options = options
+        self._sign = sign
+        self._fresh = sign is not None and _takes_fresh(sign)
+        self._executor = executor
+
+    async def get(self, source: Source, start: int, stop: int, *, ends: bool = False) -> memoryview:
+        """Bytes `start` to `stop` (exclusive) of a source; fewer only if the object ends there and `ends` allows it.
+
+        Raises
+        ------
+        Fault
+            With the status that ends the asset.
+        ChangedError
+            If the object's validators are not those noted in `source`.
+        """
+        deadline = time.monotonic() + self._options.total_timeout
+        attempt, renewed = 0, False
+        while True:
+            wait = 0.0
+            try:
+                reply = await self._once(source, start, stop, deadline)
+                if reply.status in (200, 206):
+                    return _body(source, reply, start, stop, ends)
+                if reply.status in (400, 401, 403) and self._sign is not None and not renewed:
+                    renewed, source.signed_at = True, -1e9
+                    await self._signed(source, fresh=True)
+                    continue
+                _raise_for(source, reply)
+                fault = Fault(ReadStatus.FAILED, f"{source.key}: HTTP {reply.status} after {attempt + 1} tries")
+                wait = _retry_after(reply.headers.get("retry-after"))
+            except TimeoutError as error:
+                fault = Fault(ReadStatus.TIMED_OUT, f"{source.key}: {error} ({attempt + 1} tries)")
+            except ssl.SSLCertVerificationError as error:
+                raise Fault(ReadStatus.FAILED, f"{source.key}: {error}") from None
+            except _Partial as error:
+                fault = Fault(ReadStatus.CORRUPT, f"{source.key}: {error} ({attempt + 1} tries)")
+            except OSError as error:
+                fault = Fault(ReadStatus.FAILED, f"{source.key}: {error} ({attempt + 1} tries)")
+            attempt += 1
+            if attempt > self._options.retries:
+                raise fault
+            wait = max(wait, self._options.backoff * 2 ** (attempt - 1) * random.uniform(0.5, 1.0))
+            if time.monotonic() + wait >= deadline:
+                raise Fault(ReadStatus.TIMED_OUT, f"{fault.message}; no time left within {self._options.total_timeout:g} s")
+            source.cost.retries += 1
+            await asyncio.sleep(wait)
+
+    async def _once(self, source: Source, start: int, stop: int, deadline: float) -> Reply:
+        if source.scheme in ("http", "https"):
+            return await self._http(source, start, stop, deadline)
+        source.cost.requests += 1
+        if source.scheme == "file":
+            loop = asyncio.get_running_loop()
+            reply = await loop.run_in_executor(self._executor, _local, source.href, self._options, start, stop)
+        else:
+            reply = await get_object(source.href, start, stop, self._options, deadline)
+        source.cost.bytes += len(reply.body)
+        return reply
+
+    async def _http(self, source: Source, start: int, stop: int, deadline: float) -> Reply:
+        if self._sign is not None and time.monotonic() - source.signed_at > _SIGNED_FOR:
+            await self._signed(source)
+        url = source.signed or source.href
+        options = self._options
+        public = False
+        for _ in range(6):
+            reply, sent = await self._client.get(
+                url,
+                (start, stop),
+                limit=min(stop, _WHOLE) if start else stop,
+                connect=options.connect_timeout,
+                silence=options.first_byte_timeout,
+                deadline=deadline,
+            )
+            source.cost.requests += sent
+            source.cost.bytes += len(reply.body)
+            if public and not reply.public:
+                raise Fault(ReadStatus.REFUSED, f"{source.key}: a redirect led from the public net into a private one")
+            if reply.status not in _REDIRECT:
+                return reply
+            public = public or reply.public
+            target = urljoin(url, reply.headers.get("location", ""))
+            check_redirect(url, target)
+            url = target
+        raise Fault(ReadStatus.FAILED, f"{source.key}: more than 5 redirects")
+
+    async def _signed(self, source: Source, *, fresh: bool = False) -> None:
+        """Sign in a thread: a signer may ask a token service."""
+        sign: Any = self._sign
+        loop = asyncio.get_running_loop()
+        if fresh and self._fresh:
+            source.signed = await loop.run_in_executor(self._executor, lambda: sign(source.href, fresh=True))
+        else:
+            source.signed = await loop.run_in_executor(self._executor, sign, source.href)
+        source.signed_at = time.monotonic()
+        scheme_of(source.signed, None)
+
+
+class _Partial(OSError):
+    """A whole answer, but not of the bytes asked for."""
+
+
+def _body(source: Source, reply: Reply, start: int, stop: int, ends: bool) -> memoryview:
+    kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind in ("text/html", "application/xhtml+xml") and reply.status == 200:
+        raise Fault(ReadStatus.CORRUPT, f"{source.key}: the server answered with a web page ({kind})")
+    if reply.status == 206:
+        size, body = _ranged(source, reply, start), reply.body
+    else:
+        declared = reply.headers.get("content-length", "")
+        size = int(declared) if declared.isdigit() else None
+        if start and len(reply.body) < min(stop, size or stop):
+            raise Fault(ReadStatus.FAILED, f"{source.key}: the server ignores byte ranges and the object is too large to be read whole")
+        body = reply.body[start:stop]
+    _validate(source, reply, size)
+    wanted = stop - start if source.size is None else min(stop, source.size) - start
+    if len(body) > stop - start:
+        body = body[: stop - start]
+    if len(body) < wanted:
+        raise _Partial(f"{len(body)} bytes instead of {wanted} at {start}")
+    if wanted < stop - start and not ends:
+        raise Fault(ReadStatus.CORRUPT, f"{source.key} is truncated: bytes {start}-{stop} wanted, but the object ends at {source.size}")
+    return body
+
+
+def _ranged(source: Source, reply: Reply, start: int) -> int | None:
+    """Size of the object by the Content-Range of a 206; `_Partial` where it is another range."""
+    text = reply.headers.get("content-range", "")
+    span, _, total = text.removeprefix("bytes").strip().partition("/")
+    if text and span.partition("-")[0].strip() != str(start):
+        raise _Partial(f"range {text!r} answered for bytes from {start}")
+    return int(total) if total.isdigit() else None
+
+
+def _validate(source: Source, reply: Reply, size: int | None) -> None:
+    etag = reply.headers.get("etag") or reply.headers.get("last-modified")
+    if source.etag is not None and etag is not None and etag != source.etag:
+        raise ChangedError(f"{source.key} changed while it was read (ETag {source.etag} became {etag})")
+    if source.size is not None and size is not None and size != source.size:
+        raise ChangedError(f"{source.key} changed while it was read ({source.size} bytes became {size})")
+    source.etag = source.etag if etag is None else etag
+    source.size = source.size if size is None else size
+
+
+def _raise_for(source: Source, reply: Reply) -> None:
+    """A `Fault` for a status that no retry mends."""
+    status = reply.status
+    if status in (404, 410):
+        raise Fault(ReadStatus.MISSING, f"{source.key}: HTTP {status}")
+    if status in (401, 403):
+        raise Fault(ReadStatus.DENIED, f"{source.key}: HTTP {status}")
+    if status == 416:
+        raise Fault(ReadStatus.CORRUPT, f"{source.key} is truncated: the server has no such bytes (HTTP 416)")
+    if status == 412:
+        raise ChangedError(f"{source.key} changed while it was read (HTTP 412)")
+    if status not in _TRANSIENT:
+        raise Fault(ReadStatus.FAILED, f"{source.key}: HTTP {status}")
+
+
+def _local(href: str, options: ReadOptions, start: int, stop: int) -> Reply:
+    path = local_path(href, options.local_root)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    except (FileNotFoundError, NotADirectoryError):
+        raise Fault(ReadStatus.MISSING, f"no such file: {path}") from None
+    except PermissionError:
+        raise Fault(ReadStatus.DENIED, f"not permitted to read {path}") from None
+    with os.fdopen(descriptor, "rb", buffering=0) as handle:
+        stat = os.fstat(descriptor)
+        handle.seek(start)
+        body = handle.read(max(0, min(stop, stat.st_size) - start))
+    headers = {"content-range": f"bytes {start}-/{stat.st_size}", "etag": f"{stat.st_size:x}-{stat.st_mtime_ns:x}"}
+    return Reply(206, headers, memoryview(body), False)
+
+
+def _retry_after(value: str | None) -> float:
+    """Seconds of a Retry-After header: a number or a date."""
+    if not value:
+        return 0.0
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return 0.0
+
+
+def _takes_fresh(sign: Sign) -> bool:
+    try:
+        parameters = inspect.signature(sign).parameters
+    except ValueError:
+        return False
+    return "fresh" in parameters or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
