@@ -9,12 +9,12 @@ import numpy as np
 from cubekit.errors import InputError
 from cubekit.typing import Float2D
 
-__all__ = ["ALL_BANDS", "BAND_ORDER", "BORROWED", "NBAR_BANDS", "PARAMETERS", "is_supported", "parameters"]
+__all__ = ["BAND_ORDER", "BORROWED", "NBAR_BANDS", "PARAMETERS", "canonical_band", "is_supported", "parameters"]
 
 BAND_ORDER: tuple[str, ...] = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 """Band of ESA's ``bandId`` 0 to 12."""
 
-ALL_BANDS: tuple[str, ...] = BAND_ORDER
+
 
 PARAMETERS: dict[str, tuple[float, float, float]] = {
     "B02": (0.0774, 0.0079, 0.0372),
@@ -57,3 +57,38 @@ def parameters(bands: Sequence[str]) -> Float2D:
                 band=band,
             )
     return np.array([PARAMETERS[BORROWED.get(band, band)] for band in bands], dtype=np.float64).reshape(-1, 3)
+
+
+_ALIASES: dict[str, str] = {
+    "coastal": "B01",
+    "blue": "B02",
+    "green": "B03",
+    "red": "B04",
+    "rededge1": "B05",
+    "rededge2": "B06",
+    "rededge3": "B07",
+    "nir": "B08",
+    "nir08": "B8A",
+    "nir09": "B09",
+    "cirrus": "B10",
+    "swir16": "B11",
+    "swir22": "B12",
+}
+
+
+def canonical_band(name: str) -> str:
+    """ESA's name of a band given as ``"B2"``, ``"b02"`` or by its common name (``"blue"``, ``"rededge1"``, ``"nir08"``).
+
+    Raises
+    ------
+    InputError
+        No spectral band of Sentinel-2.
+    """
+    text = str(name)
+    upper = text.upper()
+    if len(upper) == 2 and upper[0] == "B":
+        upper = f"B0{upper[1]}"
+    band = upper if upper in BAND_ORDER else _ALIASES.get(text.lower(), "")
+    if not band:
+        raise InputError(f"{text!r} is no spectral band of Sentinel-2", remedy="Drop it (classes such as SCL) before NBAR.", band=text)
+    return band

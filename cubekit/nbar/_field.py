@@ -153,7 +153,7 @@ class CField:
         u, v = self.node_coordinates(x, y)
         status = self.status(bands, u, v)
         out = np.full((len(bands), *u.shape), np.nan, dtype=np.float32)
-        rows, columns = _window(v), _window(u)
+        rows, columns = self.window(u, v)
         for k, band in enumerate(bands):
             view = self._view(band, detectors)
             if status[k] != NbarStatus.applied or view is None:
@@ -163,6 +163,19 @@ class CField:
             label = _pixels.labels(u, v, view.seams) if mask is None else self._mask_labels(mask, view, u, v)
             _pixels.bilinear(u, v, label, nodes, rows[0], columns[0], MARGIN, out[k])
         return out, status
+
+    def window(self, u: FloatArray, v: FloatArray) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Half-open (row, column) ranges of the nodes around these node coordinates, at least two each."""
+        return _window(v), _window(u)
+
+    def window_nodes(
+        self, band: str, rows: tuple[int, int], columns: tuple[int, int], *, detectors: Detectors, target: TargetSun
+    ) -> tuple[FloatArray, FloatArray]:
+        """(c on a window of nodes (detector, row, column), seams (detector - 1, 6)) of a band that has angles."""
+        view = self._view(band, detectors)
+        if view is None:
+            raise InputError(f"band {band!r} has no angles in tile {self.angles.tile!r}", remedy="Ask `status` first.", band=band)
+        return self._c(view.vectors, rows, columns, band, target), view.seams
 
     def status(self, bands: Sequence[str], u: FloatArray, v: FloatArray) -> Int8Array:
         """`NbarStatus` per band for pixels at node coordinates; warns (`ScienceWarning`) when the sun is below 70 degrees zenith."""
@@ -179,7 +192,7 @@ class CField:
 
     def sun_zenith_range(self, u: FloatArray, v: FloatArray) -> tuple[float, float]:
         """Lowest and highest sun zenith, degrees, on the nodes around these node coordinates."""
-        (r0, r1), (c0, c1) = _window(v), _window(u)
+        (r0, r1), (c0, c1) = self.window(u, v)
         part = self.angles.sun_zenith[r0:r1, c0:c1]
         return float(part.min()), float(part.max())
 

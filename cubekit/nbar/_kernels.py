@@ -14,6 +14,8 @@ import math
 import numpy as np
 from numba import njit, prange
 
+from cubekit.nbar._jit import serial_and_parallel
+
 __all__ = ["c_loop", "c_loop_parallel", "c_tan", "kernels_deg", "kernels_tan", "kernels_tan_reference"]
 
 CROWN_HEIGHT_RATIO = 2.0  # h/b of the sparse crowns; b/r is 1, so Lucht's primed angles are the angles themselves
@@ -77,8 +79,7 @@ def _c_loop(sun, view, nadir_tan, factors, out):  # type: ignore[no-untyped-def]
             out[i, j] = c_tan(sun[j, 0], sun[j, 1], view[i, j, 0], view[i, j, 1], nadir_tan[j], factors[i, 0], factors[i, 1], factors[i, 2])
 
 
-c_loop = njit(cache=True)(_c_loop)
-c_loop_parallel = njit(cache=True, parallel=True)(_c_loop)
+c_loop, c_loop_parallel = serial_and_parallel(_c_loop)
 
 
 def kernels_tan_reference(sun: np.ndarray, view: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
