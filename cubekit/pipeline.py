@@ -49,14 +49,17 @@ def build_cube(recipe: Recipe, site: Site, out: str, *, overwrite: bool = False,
     request = LayerRequest(site, recipe.grid.around(site), recipe.time.range, session or Session(), Tally())
     groups, missing = _load(recipe, request)
     merged = {group: xr.merge(parts, combine_attrs="no_conflicts", join="exact", compat="no_conflicts") for group, parts in groups.items()}
-    source = {
-        "recipe": recipe.canonical(),
-        "digest": recipe.digest,
-        "title": recipe.title or None,
-        "time": request.time,
-        "missing": missing,
-    }
-    digest = write_cube(assemble(merged, request.grid, site, **source), out, overwrite=overwrite)
+    cube = assemble(
+        merged,
+        request.grid,
+        site,
+        recipe=recipe.canonical(),
+        digest=recipe.digest,
+        title=recipe.title or None,
+        time=request.time,
+        missing=missing,
+    )
+    digest = write_cube(cube, out, overwrite=overwrite)
     tally, scenes = request.tally, merged["/"].sizes.get("time", 0)
     return BuildResult(path, digest, scenes, tally.holes, tally.requests, tally.bytes, tally.retries, time.perf_counter() - began)
 

@@ -26,6 +26,7 @@ relative azimuth is sun minus view; coordinates are metres in the granule's CRS,
 
 from __future__ import annotations
 
+from cubekit.nbar._angles import angles_at
 from cubekit.nbar._apply import FILL, Harmonised, apply_c, harmonise
 from cubekit.nbar._coefficients import BAND_ORDER, BORROWED, NBAR_BANDS, PARAMETERS, canonical_band, is_supported
 from cubekit.nbar._factors import c_factor, c_factor_from_metadata
@@ -48,6 +49,7 @@ __all__ = [
     "GranuleAngles",
     "Harmonised",
     "NbarStatus",
+    "angles_at",
     "apply_c",
     "c_factor",
     "c_factor_from_metadata",

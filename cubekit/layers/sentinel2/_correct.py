@@ -14,8 +14,8 @@ from cubekit.errors import InputError, ReadError, ScienceWarning
 from cubekit.layers._base import LayerRequest
 from cubekit.layers.sentinel2._pixels import NODATA, Granule, Stack
 from cubekit.layers.sentinel2._scenes import Scene
-from cubekit.nbar import CField, NbarStatus, apply_c, parse_granule_angles
-from cubekit.read import ReadStatus, read_bytes
+from cubekit.nbar import CField, CPatch, NbarStatus, apply_c, harmonise, parse_granule_angles, patch
+from cubekit.read import AssetOutcome, ReadStatus, read_bytes
 from cubekit.reflectance import MAX_NEGATIVE_SHARE, negative_share
 
 if TYPE_CHECKING:
@@ -83,9 +83,12 @@ def fetch_angles(layer: Sentinel2, items: Sequence[Item], request: LayerRequest,
     answers = read_bytes(
         [str(item.granule_metadata) for item in with_metadata], sign=catalog.sign, options=request.session.read_options(catalog)
     )
-    for item, (content, outcome) in zip(with_metadata, answers, strict=True):
-        request.tally.add(requests=outcome.requests, bytes=outcome.bytes, retries=outcome.retries)
-        angles[item_key(item)] = _field(layer, item, content, outcome.message)
+    for item, answer in zip(with_metadata, answers, strict=True):
+        if isinstance(answer, bytes):
+            request.tally.add(requests=1, bytes=len(answer))
+        else:
+            request.tally.add(requests=answer.requests, bytes=answer.bytes, retries=answer.retries)
+        angles[item_key(item)] = _field(layer, item, answer)
     for item in wanted:
         state = angles.setdefault(item_key(item), NbarStatus.no_metadata)
         if layer.nbar.missing == "fail" and not isinstance(state, CField):
@@ -97,9 +100,9 @@ def fetch_angles(layer: Sentinel2, items: Sequence[Item], request: LayerRequest,
     return angles
 
 
-def _field(layer: Sentinel2, item: Item, content: bytes | None, message: str) -> CField | NbarStatus:
-    if content is None:
-        warnings.warn(f"No NBAR for {item.id}: granule metadata: {message}", ScienceWarning, stacklevel=2)
+def _field(layer: Sentinel2, item: Item, content: bytes | AssetOutcome) -> CField | NbarStatus:
+    if not isinstance(content, bytes):
+        warnings.warn(f"No NBAR for {item.id}: granule metadata: {content.message}", ScienceWarning, stacklevel=2)
         return NbarStatus.no_metadata
     try:
         parsed = parse_granule_angles(content, source=item.id)
@@ -119,41 +122,51 @@ def correct(layer: Sentinel2, scenes: Sequence[Scene], stack: Stack, angles: Ang
     CatalogError
         If the offset of an item cannot be known.
     """
-    shape = stack.first.shape
     dtype = np.dtype(layer.dtype)
-    values = np.empty(shape, dtype)
-    factors = np.full(shape, np.nan, np.float32) if layer.nbar.factors else None
-    status = np.empty(shape[:2], np.int8)
-    offsets = np.empty(shape[0])
-    suspects = np.zeros(shape[0])
-    clipped = 0
-    scl = stack.scl
+    offsets = np.array([scene.items[0].offset(layer.bands[0]) for scene in scenes])
+    parallel = request.session.threads is None or request.session.threads > 1
     firsts = [Granule(index, scene.items[0], stack.first[index], stack.scl[index]) for index, scene in enumerate(scenes)]
-    for number, granule in enumerate([*firsts, *stack.more]):
+    patches = [_patch(layer, granule.item, angles, request) for granule in firsts]
+    done = harmonise(
+        stack.first, [NbarStatus.not_requested if p is None else p for p in patches], offsets[:, None], dtype=layer.dtype, parallel=parallel
+    )
+    values, status, clipped = done.values, done.status, done.clipped
+    factors = np.full(values.shape, np.nan, np.float32) if layer.nbar.factors else None
+    negative = np.array([negative_share(granule.dn, int(offset)) for granule, offset in zip(firsts, offsets, strict=True)])
+    for granule, made in [*zip(firsts, patches, strict=True), *((granule, None) for granule in stack.more)]:
+        if made is not None and factors is None:
+            continue
         scene = granule.scene
-        offset = granule.item.offset(layer.bands[0])
         c, state = _c(layer, granule.item, angles[item_key(granule.item)], request)
-        is_first = number < len(firsts)
-        out = values[scene : scene + 1] if is_first else np.empty((1, *shape[1:]), dtype)
-        parallel = request.session.threads is None or request.session.threads > 1
-        done = apply_c(granule.dn[None], c, state, offset, nodata=NODATA, dtype=layer.dtype, out=out, parallel=parallel)
-        clipped += done.clipped
-        if is_first:
-            offsets[scene] = offset
-            status[scene] = done.status[0]
-            suspects[scene] = negative_share(granule.dn, int(offset))
-            if factors is not None:
-                factors[scene] = c
+        if made is not None and factors is not None:
+            factors[scene] = c
+            continue
+        offset = granule.item.offset(layer.bands[0])
+        single = apply_c(granule.dn[None], c, state, offset, nodata=NODATA, dtype=layer.dtype, parallel=parallel)
+        clipped += single.clipped
+        if granule.dn.base is stack.first:
+            values[scene], status[scene], hole = single.values[0], single.status[0], np.ones(values.shape[1:], bool)
         else:
             hole = values[scene] == FILL if dtype.kind == "i" else np.isnan(values[scene])
-            values[scene][hole] = out[0][hole]
-            scl[scene] = np.where(scl[scene] == 0, granule.scl, scl[scene])
-            status[scene] = np.maximum(status[scene], done.status[0])
-            if factors is not None:
-                factors[scene][hole] = c[hole]
-        request.session.progress("correct", number + 1, len(firsts) + len(stack.more))
-    _warn_offset(suspects, scenes)
-    return Corrected(values, scl, status, offsets, float(suspects.mean()) if suspects.size else 0.0, clipped, factors)
+            values[scene][hole] = single.values[0][hole]
+            stack.scl[scene] = np.where(stack.scl[scene] == 0, granule.scl, stack.scl[scene])
+            status[scene] = np.maximum(status[scene], single.status[0])
+        if factors is not None:
+            factors[scene][hole] = c[hole]
+    request.session.progress("correct", len(scenes), len(scenes))
+    _warn_offset(negative, scenes)
+    return Corrected(values, stack.scl, status, offsets, float(negative.mean()) if negative.size else 0.0, clipped, factors)
+
+
+def _patch(layer: Sentinel2, item: Item, angles: Angles, request: LayerRequest) -> CPatch | NbarStatus | None:
+    """c of a granule of the grid's own zone, or why there is none; None for a granule of another zone."""
+    field = angles[item_key(item)]
+    if not isinstance(field, CField):
+        return field
+    if field.angles.epsg != request.grid.epsg:
+        return None
+    grid = request.grid
+    return patch(field, layer.bands, grid.x, grid.y, detectors=layer.nbar.detectors, target=layer.nbar.target_sun_zenith)
 
 
 def _c(
@@ -162,7 +175,7 @@ def _c(
     """c at the grid's pixel centres, (band, y, x), and the status per band."""
     grid = request.grid
     if not isinstance(field, CField):
-        return np.ones((len(layer.bands), *grid.shape), np.float32), np.full(len(layer.bands), int(field), np.int8)
+        return np.full((len(layer.bands), *grid.shape), np.nan, np.float32), np.full(len(layer.bands), int(field), np.int8)
     same = field.angles.epsg == grid.epsg
     x, y = (grid.x, grid.y) if same else grid.centers_in(field.angles.epsg)
     return field.c(layer.bands, x, y, detectors=layer.nbar.detectors, target=layer.nbar.target_sun_zenith)

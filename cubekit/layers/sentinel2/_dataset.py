@@ -14,7 +14,7 @@ from cubekit.grid import Grid
 from cubekit.layers.sentinel2._correct import FILL, Angles, Corrected, item_key, readable
 from cubekit.layers.sentinel2._pixels import Stack
 from cubekit.layers.sentinel2._scenes import Scene, outside_mask
-from cubekit.nbar import CField, NbarStatus, status_attrs
+from cubekit.nbar import CField, NbarStatus, angles_at, status_attrs
 from cubekit.read import ReadStatus
 from cubekit.reflectance import PixelStatus, SceneClass, clear_mask, pixel_status
 
@@ -162,7 +162,7 @@ def _view(field: CField | NbarStatus, grid: Grid) -> tuple[float, float]:
         return np.nan, np.nan
     x, y = grid.centers_in(field.angles.epsg)
     middle = (grid.height // 2, grid.width // 2)
-    sun, view, _ = field.angles_at(next(iter(field.views), "B08"), x[middle][None, None], y[middle][None, None])
+    sun, view, _ = angles_at(field, next(iter(field.views), "B08"), x[middle][None, None], y[middle][None, None])
     return float(sun[0, 0]), float(view[0, 0])
 
 
