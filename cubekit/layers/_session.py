@@ -8,9 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cubekit.errors import InputError
+
 if TYPE_CHECKING:
     from cubekit.catalog import Catalog
     from cubekit.read import ReadOptions
+
+ENGINES = ("window", "odc", "stackstac", "rasterio")
 
 __all__ = ["Progress", "Session", "Tally"]
 
@@ -44,6 +48,12 @@ class Session:
     progress: Progress = _quiet
     _catalogs: dict[tuple[str, ...], Catalog] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise InputError(f"engine {self.engine!r} is unknown", remedy=f"Use one of {', '.join(ENGINES)}")
+        if self.threads is not None and self.threads < 1:
+            raise InputError(f"threads {self.threads!r} is not positive", remedy="Give 1 or more, or None for one per core")
 
     def catalog(self, names: tuple[str, ...]) -> Catalog:
         """The catalogue of that name, URL or path (several: fallbacks in order), opened once."""

@@ -116,4 +116,4 @@ def outside_mask(items: tuple[Item, ...], grid: Grid) -> np.ndarray:
         return np.zeros(grid.shape, bool)
     x, y = np.meshgrid(grid.x, grid.y)
     shapely.prepare(union)
-    return ~shapely.contains_xy(union, x, y)
+    return np.asarray(~shapely.contains_xy(union, x, y))
