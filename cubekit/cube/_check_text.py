@@ -51,7 +51,7 @@ def check_globals(subject: Subject) -> Iterator[Problem]:
     if not ("CF-1." in conventions and "ACDD-1." in conventions):
         yield error("/@Conventions", f"is {conventions!r}, without CF and ACDD")
     try:
-        declared = {item.get("uuid") for item in zarr_conventions(attrs)}
+        declared = {item.get("uuid") for item in zarr_conventions({str(key): value for key, value in attrs.items()})}
     except (ValueError, TypeError, AttributeError):
         declared = set()
     for convention in CONVENTIONS:

@@ -25,11 +25,8 @@ def check_space(subject: Subject) -> Iterator[Problem]:
             return
         values = np.asarray(ds[dim].values, dtype=float)
         difference = np.diff(values)
-        if (
-            (values.size > 1
-            and not np.allclose(difference, difference[0], rtol=0, atol=1e-3 * abs(difference[0])))
-            or (difference == 0).any()
-        ):
+        regular = values.size < 2 or np.allclose(difference, difference[0], rtol=0, atol=1e-3 * abs(difference[0]))
+        if not regular or (difference == 0).any():
             yield error(f"/{dim}", "is not regular and monotonic")
             return
         if ds[dim].attrs.get("standard_name") != f"projection_{dim}_coordinate" or ds[dim].attrs.get("units") != "m":
@@ -54,13 +51,13 @@ def _check_reference(ds: xr.Dataset, attrs: dict[Any, Any], steps: dict[str, flo
     mapping = ds["spatial_ref"].attrs
     try:
         crs = CRS.from_wkt(str(mapping.get("crs_wkt", "")))
-        readable = ds.assign_coords(spatial_ref=ds["spatial_ref"]).rio.crs
+        epsg = crs.to_epsg() if ds.rio.crs is not None else None
     except CRSError:
-        crs = readable = None
-    if crs is None or readable is None:
+        epsg = None
+    if epsg is None:
         yield error("/spatial_ref@crs_wkt", "is missing or not readable")
-    elif str(attrs.get("proj:code")) != f"EPSG:{crs.to_epsg()}":
-        yield error("/@proj:code", f"is {attrs.get('proj:code')!r}, but crs_wkt says EPSG:{crs.to_epsg()}")
+    elif str(attrs.get("proj:code")) != f"EPSG:{epsg}":
+        yield error("/@proj:code", f"is {attrs.get('proj:code')!r}, but crs_wkt says EPSG:{epsg}")
     if "grid_mapping_name" not in mapping:
         yield error("/spatial_ref@grid_mapping_name", "is missing")
     yield from _check_transform(ds, attrs, steps)
@@ -81,7 +78,7 @@ def _check_transform(ds: xr.Dataset, attrs: dict[Any, Any], steps: dict[str, flo
                 f"the first centre {first:g} and step {steps[dim]:g} do not follow from GeoTransform ({centers[dim]:g}, {step:g})",
             )
     height, width = ds.sizes["y"], ds.sizes["x"]
-    wanted = {
+    wanted: dict[str, list[Any]] = {
         "spatial:dimensions": ["y", "x"],
         "spatial:shape": [height, width],
         "spatial:transform": [dx, rx, left, ry, dy, top],
