@@ -118,7 +118,7 @@ def _geospatial(grid: Grid) -> dict[str, Any]:
     boxes = grid.search_boxes()
     west, east = _longitudes(boxes)
     return {
-        "geospatial_bounds": grid.footprint().wkt,
+        "geospatial_bounds": _outline(grid),
         "geospatial_bounds_crs": "OGC:CRS84",
         "geospatial_lat_min": min(box[1] for box in boxes),
         "geospatial_lat_max": max(box[3] for box in boxes),
@@ -129,6 +129,13 @@ def _geospatial(grid: Grid) -> dict[str, Any]:
         "geospatial_lon_units": "degrees_east",
         "geospatial_lon_resolution": f"{grid.resolution:g} m",
     }
+
+
+def _outline(grid: Grid) -> str:
+    from shapely import to_wkt
+
+    # A twentieth of a pixel decides which of the many points along the edges are worth keeping.
+    return str(to_wkt(grid.footprint().simplify(grid.resolution / 111_320 / 20), rounding_precision=8))
 
 
 def _longitudes(boxes: list[tuple[float, float, float, float]]) -> tuple[float, float]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from cubekit.layout import decoded
@@ -51,4 +52,16 @@ def open_cube(
         restore_interrupted(location)
     location.committed_root()
     store: Any = location.zarr_store()
-    return decoded(xr.open_datatree(store, engine="zarr", consolidated=True, mask_and_scale=False, decode_coords="all", chunks=chunks))
+    packed = xr.open_datatree(store, engine="zarr", consolidated=True, mask_and_scale=False, decode_coords="all", chunks=chunks)
+    tree = decoded(packed)
+    for node in tree.subtree:
+        for variable in node.variables.values():
+            _type_flags(variable)
+    return tree
+
+
+def _type_flags(variable: xr.Variable) -> None:
+    # CF wants flags in the type of their variable; JSON knows no types.
+    for key in ("flag_values", "flag_masks"):
+        if key in variable.attrs and variable.dtype.kind in "iu":
+            variable.attrs[key] = np.atleast_1d(np.asarray(variable.attrs[key], dtype=variable.dtype))

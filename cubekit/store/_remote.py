@@ -30,8 +30,8 @@ class Lease:
     """Exclusive right to write one target: the object ``.NAME.lock``, made and renewed by conditional puts.
 
     The holder renews it from a thread of its own. It asks `check` before each write, which fails once the lease may have run out, so that
-    a writer that was suspended does not disturb its successor. The lease of a process that died on this machine is taken over at once. A lease taken over (`taken_over`) tells that its last
-    holder may have left something behind.
+    a writer that was suspended does not disturb its successor. The lease of a process that died on this machine is taken over at once.
+    A lease taken over (`taken_over`) tells that its last holder may have left something behind.
     """
 
     def __init__(self, location: Location, bucket: Any, timeout: float, seconds: float = LEASE_SECONDS) -> None:
