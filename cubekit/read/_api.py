@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from cubekit.errors import InputError
 from cubekit.grid import Grid
 from cubekit.read._engine import Asset, Engine
 from cubekit.read._fault import Fault
-from cubekit.read._gdal import read_with_gdal
+from cubekit.read._gdal import read_with_gdal, read_with_warp
 from cubekit.read._headers import HeaderCache
 from cubekit.read._layout import Use
 from cubekit.read._loop import background
+from cubekit.read._peers import odc_stack, stackstac_stack
 from cubekit.read._transport import Source
 from cubekit.read._types import AssetOutcome, AssetRead, Progress, ReadOptions, ReadPlan, Sign
 
@@ -133,7 +135,8 @@ def read_many(
     uses = [use for reads, grid, out in jobs for use in _uses(reads, grid, out)]
     for index, use in enumerate(uses):
         use.index = index
-    outcomes = _run(uses, options, sign, progress)
+    run = _run_peer if options.engine in ("odc", "stackstac") else _run
+    outcomes = run(uses, options, sign, progress)
     result, at = [], 0
     for reads, _, _ in jobs:
         result.append([outcomes[at + i] for i in range(len(reads))])
@@ -150,8 +153,10 @@ def _run(uses: list[Use], options: ReadOptions, sign: Sign | None, progress: Pro
             use.out[...] = use.read.nodata if use.read.nodata is not None else np.nan if use.out.dtype.kind == "f" else 0
 
     async def run() -> None:
-        engine = Engine(here, options, sign, _cache, read_with_gdal)
-        await engine.each(assets, engine.read, lambda asset: outcomes.update(asset.outcomes))
+        by_gdal = options.engine == "rasterio"
+        engine = Engine(here, options, sign, _cache, read_with_warp if by_gdal else read_with_gdal)
+        work = engine.read_by_gdal if by_gdal else engine.read
+        await engine.each(assets, work, lambda asset: outcomes.update(asset.outcomes))
 
     tick = None if progress is None else lambda: progress(len(outcomes), len(uses))
     try:
@@ -160,6 +165,40 @@ def _run(uses: list[Use], options: ReadOptions, sign: Sign | None, progress: Pro
         _keep(options)
     if progress is not None:
         progress(len(outcomes), len(uses))
+    return outcomes
+
+
+def _run_peer(uses: list[Use], options: ReadOptions, sign: Sign | None, progress: Progress | None) -> dict[int, AssetOutcome]:
+    """Reads through odc-stac or stackstac: one stack per grid and type, computed by dask's threads."""
+    import dask
+
+    stack = odc_stack if options.engine == "odc" else stackstac_stack
+    inner = replace(options, engine="rasterio")
+    outcomes: dict[int, AssetOutcome] = {}
+    groups: dict[tuple[Grid, str, float], list[Use]] = {}
+    for use in uses:
+        assert use.out is not None
+        blank = use.read.nodata if use.read.nodata is not None else np.nan if use.out.dtype.kind == "f" else 0.0
+        groups.setdefault((use.grid, use.out.dtype.str, blank), []).append(use)
+    for (grid, dtype, fill), members in groups.items():
+
+        def read_one(read: AssetRead, part: Grid, out: np.ndarray, members: list[Use] = members) -> AssetOutcome:
+            # A read stands for the use that carries it, whatever equal ones there are.
+            index = next(use.index for use in members if use.read is read)
+            outcomes[index] = read_assets([read], part, [out], sign=sign, options=inner)[0]
+            if progress is not None:
+                progress(len(outcomes), len(uses))
+            return outcomes[index]
+
+        # Equal reads are told apart by identity.
+        for use in members:
+            use.read = replace(use.read)
+        lazy = stack([[use.read] for use in members], grid, np.dtype(dtype), fill, read_one, 1)
+        with dask.config.set(scheduler="threads", num_workers=options.workers * 4):
+            pixels = lazy.compute()
+        for position, use in enumerate(members):
+            assert use.out is not None
+            use.out[...] = pixels[position, 0]
     return outcomes
 
 

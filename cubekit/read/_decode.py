@@ -12,6 +12,7 @@ import imagecodecs
 import numpy as np
 import zstandard
 from isal import isal_zlib
+from isal.igzip_lib import IsalError
 
 from cubekit.read._fault import Fault
 from cubekit.read._tiff import Level
@@ -80,7 +81,7 @@ class Inflater:
         left = self.want - self.have
         try:
             piece = self._inflate(data, left) if self.level.codec == "deflate" else self._zstd(data, left)
-        except (isal_zlib.IsalError, zstandard.ZstdError) as error:
+        except (IsalError, zstandard.ZstdError) as error:
             raise Fault(ReadStatus.CORRUPT, f"{key}: a tile is damaged ({error})") from None
         self.fed += len(data)
         self.have += len(piece)
@@ -92,7 +93,7 @@ class Inflater:
     def _inflate(self, data: memoryview, left: int) -> bytes:
         if self.engine is None:
             if len(data) < 2 or data[0] & 15 != 8 or (data[0] << 8 | data[1]) % 31:
-                raise isal_zlib.IsalError("no zlib header")
+                raise IsalError("no zlib header")
             # Without its frame there is no checksum to compute; whole tiles keep it, so that damage shows.
             whole = self.want >= self.level.row_bytes * self.level.tile_height
             self.engine = isal_zlib.decompressobj() if whole else isal_zlib.decompressobj(wbits=-15)

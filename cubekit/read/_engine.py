@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +25,7 @@ from cubekit.read._types import AssetOutcome, ReadOptions, ReadStatus, Sign
 
 __all__ = ["Asset", "Engine", "Fallback"]
 
+T = TypeVar("T")
 Fallback = Callable[["Asset", Transport, asyncio.AbstractEventLoop], dict[int, bool]]
 
 
@@ -93,13 +96,13 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._fallback = fallback
 
-    async def each(self, assets: Iterable[Asset], work: Callable[[Asset], object], done: Callable[[Asset], None]) -> None:
+    async def each(self, assets: Iterable[Asset], work: Callable[[Asset], Awaitable[Any]], done: Callable[[Asset], None]) -> None:
         """Run `work` (a coroutine function) over assets, somewhat more at once than there may be requests in flight."""
         queue = iter(assets)
 
         async def worker() -> None:
             for asset in queue:
-                await work(asset)  # type: ignore[misc]
+                await work(asset)
                 done(asset)
 
         await _all(worker() for _ in range(self.options.concurrency + 32))
@@ -116,6 +119,24 @@ class Engine:
                 _blank(use)
         self._conclude(asset, statuses, time.perf_counter() - begin)
 
+    async def read_by_gdal(self, asset: Asset) -> None:
+        """Read all windows of an asset with GDAL, after the same look at its header as in `read`."""
+        begin = time.perf_counter()
+        try:
+            filled = await self._twice(asset, self._gdal)
+            statuses = {use.index: (ReadStatus.OK if filled[use.index] else ReadStatus.EMPTY, "") for use in asset.uses}
+        except Fault as fault:
+            statuses = {use.index: (fault.status, fault.message) for use in asset.uses}
+            for use in asset.uses:
+                _blank(use)
+        self._conclude(asset, statuses, time.perf_counter() - begin)
+
+    async def _gdal(self, asset: Asset) -> dict[int, bool]:
+        with contextlib.suppress(GdalNeeded):
+            await self._laid(asset)
+        async with self._slots:
+            return await self._loop.run_in_executor(self._waiters, self._fallback, asset, self.transport, self._loop)
+
     async def plan(self, asset: Asset) -> Layout | None:
         """Layout of an asset, reading its header where it is not known; None (and outcomes) where it cannot be read."""
         begin = time.perf_counter()
@@ -128,14 +149,14 @@ class Engine:
             return None
 
     @staticmethod
-    async def _twice(asset: Asset, work: Callable[[Asset], object]):  # type: ignore[no-untyped-def]
+    async def _twice(asset: Asset, work: Callable[[Asset], Awaitable[T]]) -> T:
         """Do it again, from the header on, if the object changed meanwhile; the second change is a fault."""
         try:
-            return await work(asset)  # type: ignore[misc]
+            return await work(asset)
         except ChangedError:
             asset.header = None
             asset.source.forget()
-            return await work(asset)  # type: ignore[misc]
+            return await work(asset)
 
     @staticmethod
     def _conclude(asset: Asset, statuses: dict[int, tuple[ReadStatus, str]], seconds: float) -> None:
@@ -255,9 +276,9 @@ def _blank(use: Use) -> None:
     use.window = use.mask = None
 
 
-async def _all(coroutines: Iterable[object]) -> None:
+async def _all(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
     """Run together; the first fault ends the others and is raised as itself."""
-    tasks = [asyncio.ensure_future(one) for one in coroutines]  # type: ignore[arg-type]
+    tasks = [asyncio.ensure_future(one) for one in coroutines]
     try:
         await asyncio.gather(*tasks)
     except BaseException:

@@ -112,7 +112,7 @@ class HeaderCache:
             for first in range(0, len(wanted), 500):
                 some = wanted[first : first + 500]
                 marks = ",".join("?" * len(some))
-                for key, blob in database.execute(f"SELECT key, blob FROM headers WHERE key IN ({marks})", some):  # noqa: S608
+                for key, blob in database.execute(f"SELECT key, blob FROM headers WHERE key IN ({marks})", some):
                     header = unpack(blob)
                     if header is not None:
                         self.put(key, header, None)

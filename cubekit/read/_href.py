@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 from pathlib import Path
@@ -34,10 +35,8 @@ def scheme_of(href: str, local_root: Path | None) -> str:
             raise Fault(ReadStatus.REFUSED, f"href {href!r} names no host")
         if host in _METADATA_HOSTS:
             raise Fault(ReadStatus.REFUSED, f"host {host!r} is a metadata service and never read")
-        try:
+        with contextlib.suppress(ValueError):  # of a name: it is checked once resolved
             check_address(host)
-        except ValueError:
-            pass  # a name: checked once resolved
         return scheme
     if separator and scheme != "file":
         raise Fault(ReadStatus.REFUSED, f"href {href!r} has a scheme that is not read (http, https, s3, gs, az)")

@@ -33,7 +33,7 @@ _SAFE = "%/:=&?~+!$,;'@()*[]-._"
 
 @dataclass(slots=True)
 class Reply:
-    """An answer: status, headers (names in lower case), body (all of it, or as much as was wanted) and whether it came from the public net."""
+    """An answer: status, headers (names in lower case), as much of the body as was wanted, whether it came from the public net."""
 
     status: int
     headers: dict[str, str]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from cubekit.errors import CubekitWarning, InputError, ReadError
 from cubekit.grid import Grid
 from cubekit.read._api import read_assets
+from cubekit.read._peers import odc_stack, stackstac_stack
 from cubekit.read._types import AssetOutcome, AssetRead, ReadOptions, Sign
 
 __all__ = ["Reads", "lazy_stack"]
@@ -43,7 +45,8 @@ def lazy_stack(
     fill
         Value where there is no asset; default NaN, or 0 for integers.
     sign, options
-        As in `read_assets`; with a distributed scheduler `sign` must pickle.
+        As in `read_assets`; with a distributed scheduler `sign` must pickle. With engines ``odc`` and ``stackstac`` the array and its
+        chunks are those libraries' own.
     block
         Time steps per task; default: as many as make 64 MiB.
     holes
@@ -68,14 +71,34 @@ def lazy_stack(
     if len(bands) != 1:
         raise InputError(f"the time steps have {sorted(bands)} bands", remedy="Give one read, or None, per band for every step.")
     kind = np.dtype(dtype)
+    options = options or ReadOptions()
     count = bands.pop()
     blank = fill if fill is not None else (np.nan if kind.kind == "f" else 0)
     step = block or max(1, _BLOCK // max(1, count * grid.width * grid.height * kind.itemsize))
     blocks = [rows[first : first + step] for first in range(0, len(rows), step)]
+    if options.engine in ("odc", "stackstac"):
+        stack = odc_stack if options.engine == "odc" else stackstac_stack
+        return stack(rows, grid, kind, blank, _OneRead(sign, options, holes), step)
     name = f"cubekit-read-{tokenize(rows, grid, kind.str, blank, options, step)}"
-    graph = {(name, i, 0, 0, 0): (_read_block, some, grid, kind, blank, sign, options, holes) for i, some in enumerate(blocks)}
+    graph: dict[Any, Any] = {
+        (name, i, 0, 0, 0): (_read_block, some, grid, kind, blank, sign, options, holes) for i, some in enumerate(blocks)
+    }
     chunks = (tuple(len(some) for some in blocks), (count,), (grid.height,), (grid.width,))
-    return da.Array(HighLevelGraph.from_collections(name, graph), name, chunks, dtype=kind)
+    return da.Array(HighLevelGraph.from_collections(name, graph), name, chunks, dtype=kind)  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True)
+class _OneRead:
+    """Reads one asset for the engines that chunk by themselves."""
+
+    sign: Sign | None
+    options: ReadOptions
+    holes: str
+
+    def __call__(self, read: AssetRead, grid: Grid, out: np.ndarray) -> AssetOutcome:
+        outcome = read_assets([read], grid, [out], sign=self.sign, options=replace(self.options, engine="rasterio"))[0]
+        report_holes([read], [outcome], self.holes)
+        return outcome
 
 
 def _read_block(

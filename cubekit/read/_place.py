@@ -145,7 +145,7 @@ def _window(local: Affine, crs: CrsLike, size: tuple[int, int], grid: Grid) -> t
         return (0, 0), (0, 0)
     spans = []
     for values, count, length in ((rows[good], size[1], grid.height), (columns[good], size[0], grid.width)):
-        margin = 4 + 2 * (values.max() - values.min()) / length
+        margin = 16 + 2 * (values.max() - values.min()) / length
         spans.append((int(max(0, np.floor(values.min() - margin))), int(min(count, np.ceil(values.max() + margin)))))
     return spans[0], spans[1]
 

@@ -131,7 +131,7 @@ def warp(
             if valid is not None:
                 dataset.write_mask(valid != 0)
         with memory.open() as dataset, warped(dataset, grid, resampling, fill) as view:
-            result = view.read(1)
+            result: np.ndarray = view.read(1)
     return result
 
 

@@ -145,7 +145,7 @@ class Header:
             self._georeference(directory)
             self.levels.append(level)
         elif kind & 4:
-            same = [i for i, l in enumerate(self.levels) if (l.width, l.height) == (level.width, level.height)]
+            same = [i for i, one in enumerate(self.levels) if (one.width, one.height) == (level.width, level.height)]
             if same:
                 self.masks[same[0]] = level
         elif kind & 1 and level.width <= self.levels[-1].width:
