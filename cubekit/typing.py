@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BBox", "Bool2D", "Float1D", "Float2D", "FloatArray", "IntArray", "JSON", "Resampling", "UInt8Array"]
+__all__ = ["JSON", "BBox", "Bool2D", "Float1D", "Float2D", "FloatArray", "IntArray", "Resampling", "UInt8Array"]
 
 BBox: TypeAlias = tuple[float, float, float, float]
 """(west, south, east, north), degrees or metres."""
