@@ -87,7 +87,7 @@ def test_one_tile_equals_memory(store, truth, tmp_path):
 
 
 @given(rows=st.integers(1, 7), columns=st.integers(1, 12), workers=st.integers(1, 3))
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_labels_do_not_depend_on_tiles_or_threads(store, truth, tmp_path, rows, columns, workers):
     with pytest.MonkeyPatch.context() as patch:
         shrink(patch, (rows, columns))
