@@ -95,7 +95,7 @@ def detect(
     plan = make_plan(ds, mode, reference, window, period, thresholds, levels, min_duration)
     grid, units = LatLonGrid.of(ds), str(ds["t2m_max"].attrs["units"])
     given = None if thresholds is None else unpack_thresholds(thresholds, grid, units)
-    arrays = [ds[name].values.reshape(plan.days.size, -1) for name in INPUTS]
+    arrays = [ds[name].transpose(*DIMS).values.reshape(plan.days.size, -1) for name in INPUTS]
     found = scan(plan, arrays, land_of(ds, land).ravel(), given, threads=threads)
     check_extent(found.extent, units, plan.days.size)
     labeller = Labeller(grid, connectivity)

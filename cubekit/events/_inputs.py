@@ -23,7 +23,7 @@ _DRY_LIMIT = 0.02
 
 
 def standard(daily: xr.Dataset) -> xr.Dataset:
-    """The three inputs with dimensions (time, latitude, longitude) and checked units; nothing is loaded.
+    """The three inputs with dimensions time, latitude and longitude (in their own order) and checked units; nothing is loaded.
 
     Parameters
     ----------
@@ -50,7 +50,6 @@ def standard(daily: xr.Dataset) -> xr.Dataset:
     for name in INPUTS:
         if set(ds[name].dims) != set(DIMS):
             raise InputError(f"{name} has dimensions {ds[name].dims}", remedy=f"Give {', '.join(DIMS)}, or time alone for one site.")
-        ds[name] = ds[name].transpose(*DIMS)
     return ds
 
 

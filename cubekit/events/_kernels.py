@@ -17,8 +17,8 @@ from cubekit.events._select import doy_thresholds, period_thresholds, radix_orde
 __all__ = ["BLOCK", "RUN_COUNTS", "RUN_VALUES", "scan_cells"]
 
 BLOCK = 16
-RUN_COUNTS = 9
-"""Integers of a run: cell, start, stop (exclusive), days with each drought bit (3), days with each PEI (3)."""
+RUN_COUNTS = 10
+"""Integers of a run: cell, start, stop (exclusive), days with each drought bit (3), with each PEI (3), with Tmax."""
 RUN_VALUES = 8
 """Reals of a run: sums of the four indicators, their extremes (maximum of Tmax, minima of the PEIs)."""
 _NAN = np.float32(np.nan)
@@ -44,7 +44,7 @@ def scan_cells(
     codes, peis
         Output for the days out: uint8 (days, cells); float32 (3, days, cells) or with 0 days.
     runs
-        (int32 (capacity, 9), float64 (capacity, 8)).
+        (int32 (capacity, 10), float64 (capacity, 8)).
     extent
         float64 (3, 2): running minimum and maximum of the three inputs, updated.
 
@@ -204,8 +204,7 @@ def _describe_run(series: Any, codes: Any, cell: int, a: int, z: int, out0: int,
             total += x
             if np.isnan(extreme) or (x > extreme if v == 0 else x < extreme):
                 extreme = x
-            if v:
-                counts[5 + v] += 1
+            counts[5 + v if v else 9] += 1
         values[v], values[4 + v] = total, extreme
         if v:
             for t in range(a, z):

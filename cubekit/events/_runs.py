@@ -23,7 +23,7 @@ class Runs:
     Parameters
     ----------
     counts
-        int32 (k, 9): cell, start, stop (exclusive), days with each drought bit (3), days with each PEI (3).
+        int32 (k, 10): cell, start, stop (exclusive), days with each drought bit (3), with each PEI (3), with Tmax.
     values
         float64 (k, 8): sums over the run of Tmax, PEI_30, PEI_90, PEI_180; then the maximum of Tmax and the minima of the PEIs.
     """

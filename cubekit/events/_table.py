@@ -131,7 +131,7 @@ class TableBuilder:
         n = len(index)
         self._known_area = grid.lon_step > 0
         self._areas = grid.row_areas() if self._known_area else np.ones(grid.lat.size)
-        self._sums, self._peaks = np.zeros((n, 14)), np.full((n, 4), np.nan)
+        self._sums, self._peaks = np.zeros((n, 15)), np.full((n, 4), np.nan)
         self._last = np.full(n, -1, np.int64)
         self._rows = np.stack([np.full(n, grid.lat.size), np.full(n, -1)], axis=1)
         self._offset = np.concatenate([[0], np.cumsum(index.stop - index.start)])
@@ -189,10 +189,9 @@ class TableBuilder:
     def _intensity_columns(self) -> dict[str, Any]:
         s, volume = self._sums, self._sums[:, 0]
         zero = _KELVIN if self._kelvin else 0.0
-        columns: dict[str, Any] = {"t2m_max_mean": s[:, 2] / volume - zero, "t2m_max_peak": self._peaks[:, 0] - zero}
+        columns: dict[str, Any] = {"t2m_max_mean": _ratio(s[:, 2], s[:, 14]) - zero, "t2m_max_peak": self._peaks[:, 0] - zero}
         for i, n in enumerate(WINDOWS):
-            weight = s[:, 6 + i]
-            columns[f"pei_{n}_mean"] = np.divide(s[:, 3 + i], weight, out=np.full(volume.size, np.nan), where=weight > 0)
+            columns[f"pei_{n}_mean"] = _ratio(s[:, 3 + i], s[:, 6 + i])
             columns[f"pei_{n}_peak"] = self._peaks[:, 1 + i]
             columns[f"share_dry_{n}"] = s[:, 9 + i] / volume
         return columns | {"share_heat": np.ones(volume.size)}
@@ -204,6 +203,10 @@ class TableBuilder:
         lon, lat = _lonlat(self._daily)
         area = self._daily[:, 0] if self._known_area else np.full(label.size, np.nan)
         return pd.DataFrame({"label": label, "time": self._days[day].astype("datetime64[ns]"), "lon": lon, "lat": lat, "area": area})
+
+
+def _ratio(total: npt.NDArray[np.float64], weight: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.divide(total, weight, out=np.full(total.size, np.nan), where=weight > 0)
 
 
 def _lonlat(sums: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -225,6 +228,7 @@ def _accumulate(counts: Any, values: Any, event: Any, nx: int, areas: Any, spher
             last[e] = cell
             sums[e, 1] += area
             sums[e, 12] += 1
+        sums[e, 14] += area * counts[i, 9]
         rows[e, 0], rows[e, 1] = min(rows[e, 0], row), max(rows[e, 1], row)
         for v in range(4):
             sums[e, 2 + v] += area * values[i, v]

@@ -22,7 +22,8 @@ def random_cube(seed, lat, lon, days=6, share=0.4):
     mask = xr.DataArray(rng.random(shape) < share, dims=("time", "latitude", "longitude"), coords=coords)
     codes = mask.copy(data=np.where(mask, 1 + 2 * rng.integers(1, 8, shape), 0).astype(np.uint8))
     fields = {name: mask.copy(data=rng.normal(0 if i else 300, 3, shape).astype("f4")) for i, name in enumerate(INDICATORS)}
-    fields["pei_180"] = fields["pei_180"].where(rng.random(shape) < 0.8)
+    for name in ("pei_180", "t2m_max"):
+        fields[name] = fields[name].where(rng.random(shape) < 0.8)
     return label_events(mask), codes, xr.Dataset(fields).assign(t2m_max=fields["t2m_max"].assign_attrs(units="K"))
 
 
