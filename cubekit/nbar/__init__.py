@@ -9,7 +9,7 @@ parameters per band (Roy et al. 2008, 2016, 2017). The way through this room:
 3. For pixels on a regular grid in the granule's own CRS, `patch` gives a `CPatch` (a few nodes and seams) and `harmonise` turns a stack
    (time, band, y, x) of digital numbers into reflectance in one pass: offset, c, scale, rounding. No array of c exists.
 4. For any other pixels (a cube in the neighbouring zone: transform its pixel centres to the granule's CRS and give them as 2-D arrays; or
-   MSK_DETFOO given), `CField.c` returns c per pixel and `apply_c` applies it.
+   MSK_DETFOO given, see `rasterise_detfoo`), `CField.c` returns c per pixel and `apply_c` applies it.
 
 Both return a status per band, `NbarStatus`, ready to be stored with `status_attrs`. c is NaN, never 1, where nothing was adjusted. A layer
 does, per granule::
@@ -29,6 +29,8 @@ from __future__ import annotations
 from cubekit.nbar._angles import angles_at
 from cubekit.nbar._apply import FILL, Harmonised, apply_c, harmonise
 from cubekit.nbar._coefficients import BAND_ORDER, BORROWED, NBAR_BANDS, PARAMETERS, canonical_band, is_supported
+from cubekit.nbar._cube import apply_nbar, cube_epsg
+from cubekit.nbar._detfoo import rasterise_detfoo
 from cubekit.nbar._factors import c_factor, c_factor_from_metadata
 from cubekit.nbar._field import BandView, CField
 from cubekit.nbar._granule import GranuleAngles, parse_granule_angles
@@ -51,10 +53,12 @@ __all__ = [
     "NbarStatus",
     "angles_at",
     "apply_c",
+    "apply_nbar",
     "c_factor",
     "c_factor_from_metadata",
     "c_tan",
     "canonical_band",
+    "cube_epsg",
     "harmonise",
     "hls_sun_zenith",
     "is_supported",
@@ -62,5 +66,6 @@ __all__ = [
     "kernels_tan",
     "parse_granule_angles",
     "patch",
+    "rasterise_detfoo",
     "status_attrs",
 ]

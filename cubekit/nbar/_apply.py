@@ -103,7 +103,7 @@ def _run_float32(dn, start, stop, offset, first, step, nodata, out):  # type: ig
     return 0
 
 
-def _run(dn, start, stop, offset, first, step, nodata, out):  # type: ignore[no-untyped-def]
+def _run(dn: Any, start: Any, stop: Any, offset: Any, first: Any, step: Any, nodata: Any, out: Any) -> Any:
     """One run of a row, in the output's type."""
     kernel = _run_int16 if out.dtype == np.int16 else _run_float32
     return kernel(dn, start, stop, offset, first, step, nodata, out)
@@ -205,7 +205,7 @@ def harmonise(
     patches
         Per time step the granule's `CPatch`, or why there is none (`NbarStatus.no_metadata`, `NbarStatus.not_requested`).
     offset
-        Added to ``dn`` first; broadcast to (time, band).
+        Added to ``dn`` first: a number, (time,) or (time, band).
     scale
         Reflectance per digital number.
     nodata
@@ -271,7 +271,7 @@ def apply_c(
     c
         (band, y, x) for all time steps, or (time, band, y, x), as `CField.c` returns it.
     status
-        `NbarStatus`, broadcast to (time, band); c is used where it is ``applied``.
+        `NbarStatus`, (band,) or (time, band); c is used where it is ``applied``.
     dn, offset, scale, nodata, dtype, parallel, out
         See `harmonise`.
     """
@@ -299,11 +299,14 @@ def _check(dn: npt.NDArray[Any], offset: npt.ArrayLike, dtype: str, out: npt.NDA
     if out.shape != dn.shape or out.dtype != np.dtype(dtype) or not out.flags.c_contiguous:
         raise InputError(f"out is {out.dtype} of shape {out.shape}", remedy=f"Give C-contiguous {dtype} of shape {dn.shape}.")
     try:
-        spread = np.broadcast_to(np.asarray(offset, dtype=np.float64), dn.shape[:2])
+        given = np.asarray(offset, dtype=np.float64)
+        spread = np.broadcast_to(given[:, None] if given.ndim == 1 else given, dn.shape[:2])
     except ValueError:
         spread = np.empty(0)
-    if not spread.size and dn.size or not np.isfinite(spread).all():
-        raise InputError(f"offset of shape {np.shape(offset)}", remedy=f"Give finite numbers that broadcast to (time, band) = {dn.shape[:2]}.")
+    if (not spread.size and dn.size) or not np.isfinite(spread).all():
+        raise InputError(
+            f"offset of shape {np.shape(offset)}", remedy=f"Give one finite number, or (time,) or (time, band) = {dn.shape[:2]}."
+        )
     return out, np.ascontiguousarray(spread)
 
 
@@ -312,7 +315,9 @@ def _statuses(patches: Sequence[CPatch | NbarStatus], bands: int) -> Int8Array:
     for t, item in enumerate(patches):
         if isinstance(item, CPatch):
             if len(item.status) != bands:
-                raise InputError(f"patch {t} has {len(item.status)} bands, the stack {bands}", remedy="Make the patch with the stack's bands.")
+                raise InputError(
+                    f"patch {t} has {len(item.status)} bands, the stack {bands}", remedy="Make the patch with the stack's bands."
+                )
             status[t] = item.status
         elif item == NbarStatus.applied:
             raise InputError(f"patch {t} is the status 'applied'", remedy="Give the CPatch, or why there is none.")

@@ -15,7 +15,6 @@ BAND_ORDER: tuple[str, ...] = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", 
 """Band of ESA's ``bandId`` 0 to 12."""
 
 
-
 PARAMETERS: dict[str, tuple[float, float, float]] = {
     "B02": (0.0774, 0.0079, 0.0372),
     "B03": (0.1306, 0.0178, 0.0580),

@@ -29,7 +29,7 @@ def c_factor(
     relative_azimuth: Any,
     bands: Sequence[str] = NBAR_BANDS,
     *,
-    target_sun_zenith: Literal["observed"] | float = "observed",
+    target_sun_zenith: TargetSun = "observed",
 ) -> xr.DataArray:
     """c-factor of Sentinel-2 bands from angles (Roy et al. 2016, equation 7).
 
@@ -184,9 +184,9 @@ def _one(field: CField, band: str, detectors: Literal["seen", "mean"], target: T
     nodes = field.nodes(band, detectors=detectors, target=target)
     view = field.views.get(band)
     if view is None:
-        return nodes[0]
+        return np.asarray(nodes[0])
     rows, columns = np.mgrid[0 : nodes.shape[1], 0 : nodes.shape[2]].astype(float)
-    chosen = nodes[0]
+    chosen: np.ndarray = nodes[0]
     if detectors == "seen":
         chosen = np.take_along_axis(nodes, labels(columns, rows, view.seams)[None].astype(np.intp), axis=0)[0]
     return chosen if fill else np.where(view.seen.any(axis=0), chosen, np.nan)

@@ -56,7 +56,7 @@ class BandView:
         unit = np.concatenate([self.vectors, np.ones_like(self.vectors[..., :1])], axis=-1)
         unit /= np.linalg.norm(unit, axis=-1, keepdims=True)
         total = np.where(self.seen[..., None], unit, 0.0).sum(axis=0)
-        known = self.seen.any(axis=0)
+        known: npt.NDArray[np.bool_] = np.asarray(self.seen.any(axis=0))
         rows, columns = np.mgrid[0:NODES, 0:NODES].astype(float)
         label = _pixels.labels(columns, rows, self.seams)
         continued = np.take_along_axis(self.vectors, label[None, :, :, None].astype(np.intp), axis=0)[0]

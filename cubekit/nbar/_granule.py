@@ -222,9 +222,12 @@ def _place(texts: dict[str, str], source: str) -> tuple[float, float, int, str]:
     if not 1 <= epsg % 100 <= 60:
         _refuse(f"its CRS is {texts['HORIZONTAL_CS_CODE']!r}, no UTM zone", source)
     try:
-        return float(texts["ULX"]), float(texts["ULY"]), epsg, name
+        corner = float(texts["ULX"]), float(texts["ULY"])
     except ValueError:
+        corner = float("nan"), float("nan")
+    if not all(abs(value) < 1e8 for value in corner):
         _refuse(f"its corner is ({texts['ULX']!r}, {texts['ULY']!r})", source)
+    return *corner, epsg, name
 
 
 def _steps(steps: FloatArray, well_formed: npt.NDArray[np.bool_]) -> tuple[float, npt.NDArray[np.bool_]]:

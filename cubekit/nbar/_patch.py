@@ -68,7 +68,8 @@ def patch(
     u, v = np.broadcast_arrays(u, v)
     status = cfield.status(bands, u, v)
     rows, columns = cfield.window(u, v)
-    parts, lines = [], []
+    parts: list[FloatArray] = []
+    lines: list[FloatArray] = []
     for band, state in zip(bands, status, strict=True):
         if state != NbarStatus.applied:
             parts.append(np.full((1, rows[1] - rows[0], columns[1] - columns[0]), np.nan))
@@ -109,7 +110,7 @@ def _crossed(seams: FloatArray, u: FloatArray, v: FloatArray) -> tuple[int, int]
     first, last = 0, len(seams)
     half = 0.02  # cells (100 m): a seam's curvature over a tile stays below it
     for k, seam in enumerate(seams):
-        corner = [_seam(seam, uu + d, vv) for uu, vv in zip(u.ravel(), v.ravel(), strict=True) for d in (-half, half)]
+        corner = [_seam(seam, float(uu) + d, float(vv)) for uu, vv in zip(u.ravel(), v.ravel(), strict=True) for d in (-half, half)]
         if min(corner) > 0 and k == first:
             first = k + 1
         if max(corner) <= 0:
@@ -148,9 +149,9 @@ def _columns_within(u0, du, width):  # type: ignore[no-untyped-def]
     if du <= 0.0:
         return (0, width) if u0 >= -MARGIN and u0 <= limit else (0, 0)
     if u0 < -MARGIN:
-        first = min(width, int(math.ceil((-MARGIN - u0) / du)))
+        first = min(width, math.ceil((-MARGIN - u0) / du))
     if u0 + du * (width - 1) > limit:
-        last = min(width, int(math.floor((limit - u0) / du)) + 1)
+        last = min(width, math.floor((limit - u0) / du) + 1)
     return first, max(first, last)
 
 
@@ -172,7 +173,7 @@ def runs(nodes, seams, geometry, t, k, i, width, stops, gains, slopes):  # type:
     if j > 0:
         stops[0], gains[0], slopes[0] = j, math.nan, 0.0
         count = 1
-    r0 = min(max(int(math.floor(v)) - corner_r, 0), rows - 2)
+    r0 = min(max(math.floor(v) - corner_r, 0), rows - 2)
     b = v - (r0 + corner_r)
     d = -1
     seam_stop = j
@@ -183,9 +184,9 @@ def runs(nodes, seams, geometry, t, k, i, width, stops, gains, slopes):  # type:
             if d < seams.shape[2]:
                 seam_stop = min(inside, _cross_column(seams, t, k, d, u0, du, v, width))
         stop = seam_stop
-        c0 = min(max(int(math.floor(u0 + du * j)) - corner_c, 0), columns - 2)
+        c0 = min(max(math.floor(u0 + du * j) - corner_c, 0), columns - 2)
         if c0 < columns - 2 and du > 0.0:
-            stop = min(stop, max(j + 1, int(math.ceil((c0 + 1 + corner_c - u0) / du))))
+            stop = min(stop, max(j + 1, math.ceil((c0 + 1 + corner_c - u0) / du)))
         left = nodes[t, k, d, r0, c0] + b * (nodes[t, k, d, r0 + 1, c0] - nodes[t, k, d, r0, c0])
         right = nodes[t, k, d, r0, c0 + 1] + b * (nodes[t, k, d, r0 + 1, c0 + 1] - nodes[t, k, d, r0, c0 + 1])
         gains[count] = left + (right - left) * (u0 - (c0 + corner_c))

@@ -53,8 +53,8 @@ def bilinear(u, v, label, nodes, row0, column0, margin, out):  # type: ignore[no
             if not (uu >= -margin and uu <= last and vv >= -margin and vv <= last):
                 out[i, j] = math.nan
                 continue
-            c0 = min(max(int(math.floor(uu)) - column0, 0), columns - 2)
-            r0 = min(max(int(math.floor(vv)) - row0, 0), rows - 2)
+            c0 = min(max(math.floor(uu) - column0, 0), columns - 2)
+            r0 = min(max(math.floor(vv) - row0, 0), rows - 2)
             a, b = uu - (c0 + column0), vv - (r0 + row0)
             k = label[i, j]
             top = nodes[k, r0, c0] + a * (nodes[k, r0, c0 + 1] - nodes[k, r0, c0])

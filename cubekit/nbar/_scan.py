@@ -146,7 +146,7 @@ def _row(buf, start, end, out):  # type: ignore[no-untyped-def]
 def _one_number(buf, start, end):  # type: ignore[no-untyped-def]
     """The number that is an element's whole text, NaN where it is none."""
     one = np.full(1, np.nan)
-    return one[0] if _row(buf, start, end, one) != 1 else one[0]
+    return one[0] if _row(buf, start, end, one) == 1 else np.nan
 
 
 @njit(cache=True)
@@ -291,11 +291,11 @@ def scan(buf, hashes, meta, steps, values, means, texts):  # type: ignore[no-unt
                 return ERR_MISMATCH, pos, grid + 1, root_start, root_end
             depth -= 1
             word = words[depth]
-            if word == ZENITH or word == AZIMUTH:
+            if word in (ZENITH, AZIMUTH):
                 angle = -1
-            elif word == MEAN_SUN or word == MEAN_VIEW:
+            elif word in (MEAN_SUN, MEAN_VIEW):
                 mean = -1
-            elif word == SUN_GRID or word == VIEW_GRID:
+            elif word in (SUN_GRID, VIEW_GRID):
                 angle = -2
             pos = after + 1
             continue
@@ -324,13 +324,13 @@ def scan(buf, hashes, meta, steps, values, means, texts):  # type: ignore[no-unt
         pos = begin
         if word < 0:
             continue
-        if word == SUN_GRID or word == VIEW_GRID:
+        if word in (SUN_GRID, VIEW_GRID):
             if grid + 1 >= meta.shape[0]:
                 return ERR_TOO_MANY, pos, grid + 1, root_start, root_end
             grid += 1
             _begin_grid(word, buf, after, close, grid, meta)
             angle = -1
-        elif word == ZENITH or word == AZIMUTH:
+        elif word in (ZENITH, AZIMUTH):
             angle = (0 if word == ZENITH else 1) if grid >= 0 and angle == -1 else -2
         elif word == MEAN_SUN:
             mean = 13
@@ -344,9 +344,9 @@ def scan(buf, hashes, meta, steps, values, means, texts):  # type: ignore[no-unt
             if word == VALUES and angle >= 0:
                 if _read_row(buf, begin, end, grid, angle, meta, values) < 0:
                     return ERR_NUMBER, begin, grid + 1, root_start, root_end
-            elif (word == COL_STEP or word == ROW_STEP) and angle >= 0:
+            elif word in (COL_STEP, ROW_STEP) and angle >= 0:
                 steps[grid, angle, word - COL_STEP] = _one_number(buf, begin, end)
-            elif (word == ZENITH_ANGLE or word == AZIMUTH_ANGLE) and mean >= 0:
+            elif word in (ZENITH_ANGLE, AZIMUTH_ANGLE) and mean >= 0:
                 means[mean, word - ZENITH_ANGLE] = _one_number(buf, begin, end)
             elif word >= FIRST_TEXT and texts[word - FIRST_TEXT, 0] < 0:
                 texts[word - FIRST_TEXT, 0] = begin
