@@ -71,9 +71,8 @@ def _rings(data: bytes, source: str) -> list[tuple[int, FloatArray]]:
             continue
         name = next((value for key, value in feature.attrib.items() if key.endswith("id")), "")
         match = _IDENTIFIER.fullmatch(name)
-        for element in feature.iter():
-            if match and element.tag.endswith("}posList"):
-                found.append((int(match[2]), _points(element, source)))
+        if match:
+            found += [(int(match[2]), _points(element, source)) for element in feature.iter() if element.tag.endswith("}posList")]
     if not found:
         raise ReadError(f"detector footprint {source} holds no footprints", remedy=remedy, href=source)
     return found

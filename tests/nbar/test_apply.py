@@ -102,7 +102,6 @@ def test_offset_comes_before_c():
 
 
 def test_one_offset_per_time_step_is_not_taken_for_bands():
-    x, y = axes(20_000, 20_000, 4)
     dn = np.full((4, 4, 4, 4), 5000, dtype="uint16")
     done = harmonise(dn, [NbarStatus.not_requested] * 4, [0, -1000, 0, -2000])
     assert done.values[:, 0, 0, 0].tolist() == [5000, 4000, 5000, 3000]
@@ -128,7 +127,6 @@ def test_int16_can_be_written_in_place():
 
 
 def test_other_nodata_and_scale():
-    x, y = axes(20_000, 20_000, 4)
     dn = np.full((1, 1, 4, 4), 500, dtype="int16")
     dn[0, 0, 0, 0] = -9999
     done = harmonise(dn, [NbarStatus.not_requested], 0, scale=1e-3, nodata=-9999)
@@ -167,7 +165,7 @@ def test_a_patch_of_other_bands_is_refused():
 def test_irregular_axes_are_refused():
     x, y = axes(0, 0, 4)
     with pytest.raises(InputError, match="x is not evenly spaced"):
-        patch(FIELD, ["B02"], x + [0, 0, 1, 0], y)
+        patch(FIELD, ["B02"], x + np.array([0, 0, 1, 0]), y)
     with pytest.raises(InputError, match="x must ascend"):
         patch(FIELD, ["B02"], x[::-1], y)
 

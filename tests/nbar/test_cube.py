@@ -21,7 +21,14 @@ def make_cube(times: int = 2, bands: list[str] | None = None, dtype: str = "uint
     y = 5_570_040 + shift.get("dy", 0.0) - 10.0 * np.arange(5) - 5
     dn = np.random.default_rng(0).integers(1, 9000, (times, len(names), 5, 6)).astype(dtype)
     dn[:, :, 0, 0] = 0
-    coords = {"time": np.arange(times).astype("datetime64[D]"), "band": names, "y": y, "x": x, "epsg": epsg, "id": ("time", list("ab")[:times])}
+    coords = {
+        "time": np.arange(times).astype("datetime64[D]"),
+        "band": names,
+        "y": y,
+        "x": x,
+        "epsg": epsg,
+        "id": ("time", list("ab")[:times]),
+    }
     return xr.DataArray(dn, dims=("time", "band", "y", "x"), coords=coords, attrs={"collection": "sentinel-2-l2a"})
 
 
@@ -171,7 +178,9 @@ def test_hls_normalises_to_the_modelled_overpass():
     assert (a.values != apply_nbar(cube, [XML], offset=0).values).any()
 
 
-@pytest.mark.parametrize(("epsg", "x", "y"), [(32632, 300_000, 5_600_040), (32733, 700_000, 6_100_000), (32601, 399_960, 9_000_000), (32760, 500_000, 1_200_040)])
+@pytest.mark.parametrize(
+    ("epsg", "x", "y"), [(32632, 300_000, 5_600_040), (32733, 700_000, 6_100_000), (32601, 399_960, 9_000_000), (32760, 500_000, 1_200_040)]
+)
 def test_latitude_of_a_tile_equals_proj(epsg, x, y):
     from pyproj import Transformer
 

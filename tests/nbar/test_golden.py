@@ -66,7 +66,9 @@ def test_compat_reaches_the_pixels_of_a_cube(golden):
     oracle, xml = golden
     x, y = oracle["mc_x"][0], oracle["mc_y"][0]
     dn = np.full((1, len(names(oracle)), y.size, x.size), 10_000, dtype="uint16")
-    cube = xr.DataArray(dn, dims=("time", "band", "y", "x"), coords={"band": names(oracle), "y": y, "x": x}, attrs={"epsg": int(oracle["epsg"])})
+    cube = xr.DataArray(
+        dn, dims=("time", "band", "y", "x"), coords={"band": names(oracle), "y": y, "x": x}, attrs={"epsg": int(oracle["epsg"])}
+    )
     done = apply_nbar(cube, [xml], offset=0, compat="sen2nbar", dtype="float32")
     assert (done.nbar_status == NbarStatus.applied).all()
     np.testing.assert_allclose(done.values[0], oracle["mc_c"][0], rtol=1e-6)
@@ -94,7 +96,7 @@ def test_each_detector_equals_the_reference(golden):
 
 
 def test_continued_nodes_stay_near_what_was_seen(golden):
-    oracle, xml = golden
+    _, xml = golden
     field = CField.from_angles(parse_granule_angles(xml))
     for band, view in field.views.items():
         c = field.nodes(band)
