@@ -222,9 +222,7 @@ def safe(tmp_path: Path) -> Path:
     dn[:50] = 0
     for band in ("B05", "B11"):
         name = granule / "IMG_DATA" / "R20m" / f"T32UPC_20220401T100319_{band}_20m.jp2"
-        with rasterio.open(
-            name, "w", **profile, transform=Affine(20, 0, 650_000, 0, -20, 5_560_040), QUALITY="100", REVERSIBLE="YES"
-        ) as image:
+        with rasterio.open(name, "w", **JP2, dtype="uint16", transform=GRID) as image:
             image.write(dn, 1)
     return folder
 
