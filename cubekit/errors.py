@@ -18,6 +18,7 @@ __all__ = [
     "ReadError",
     "RecipeError",
     "ScienceWarning",
+    "TargetExistsError",
 ]
 
 
@@ -100,6 +101,12 @@ class CommitError(CubekitError, OSError):
     """A store that exists already, is being written by another process, or cannot be committed."""
 
     exit_code = 3
+
+
+class TargetExistsError(CommitError, InputError):
+    """A store that is there already, where none may be replaced."""
+
+    exit_code = 2
 
 
 class CubekitWarning(UserWarning):

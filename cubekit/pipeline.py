@@ -9,30 +9,19 @@ import xarray as xr
 
 from cubekit.cube import assemble
 from cubekit.errors import NothingFoundError
-from cubekit.layers import Layer, LayerPlan, LayerRequest, Session, Tally
+from cubekit.layers import LayerPlan, LayerRequest, Session, Tally
 from cubekit.recipe import Recipe
 from cubekit.site import Site
-from cubekit.store import check_target, content_digest, write_cube
+from cubekit.store import check_target, write_cube
 
 __all__ = ["BuildResult", "build_cube", "plan_cube"]
 
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
-    """What a build made and what it cost.
+    """What a build made (`path`, `digest` of the content, `scenes`) and what it cost.
 
-    Parameters
-    ----------
-    path
-        Of the committed cube.
-    digest
-        Of its content (pixels, coordinates, attributes without times of making): equal for equal cubes.
-    scenes
-        Time steps of the imagery.
-    holes, requests, bytes, retries
-        Asset reads that failed; HTTP requests, bytes and repeated requests of all reads.
-    seconds
-        Wall time.
+    `holes` are asset reads that failed; `requests`, `bytes` and `retries` are those of all reads; `seconds` is wall time.
     """
 
     path: str
@@ -46,18 +35,9 @@ class BuildResult:
 
 
 def build_cube(recipe: Recipe, site: Site, out: str, *, overwrite: bool = False, session: Session | None = None) -> BuildResult:
-    """Build the cube of a site and commit it to `out`.
+    """Build the cube of a site and commit it to `out` (path or URL); an existing cube stays until the new one is complete.
 
-    Parameters
-    ----------
-    recipe, site
-        What to build, and where.
-    out
-        Path or URL of the Zarr store to make.
-    overwrite
-        Whether an existing cube is replaced; it stays until the new one is complete.
-    session
-        How to run; shared by builds in one process so that catalogues, headers and metadata are opened once.
+    A `session` shared by builds in one process opens catalogues, headers and metadata once.
 
     Raises
     ------
@@ -65,9 +45,27 @@ def build_cube(recipe: Recipe, site: Site, out: str, *, overwrite: bool = False,
         The reason why there is no cube; nothing stands at `out` then that was not there before.
     """
     began = time.perf_counter()
-    check_target(out, overwrite=overwrite)
-    tally = Tally()
-    request = LayerRequest(site, recipe.grid.around(site), recipe.time.range, session or Session(), tally)
+    path = check_target(out, overwrite=overwrite)
+    request = LayerRequest(site, recipe.grid.around(site), recipe.time.range, session or Session(), Tally())
+    groups, missing = _load(recipe, request)
+    merged = {group: xr.merge(parts, combine_attrs="no_conflicts", join="exact", compat="no_conflicts") for group, parts in groups.items()}
+    cube = assemble(
+        merged,
+        request.grid,
+        site,
+        recipe=recipe.canonical(),
+        digest=recipe.digest,
+        title=recipe.title or None,
+        time=request.time,
+        missing=missing,
+    )
+    digest = write_cube(cube, out, overwrite=overwrite)
+    tally, scenes = request.tally, merged["/"].sizes.get("time", 0)
+    return BuildResult(path, digest, scenes, tally.holes, tally.requests, tally.bytes, tally.retries, time.perf_counter() - began)
+
+
+def _load(recipe: Recipe, request: LayerRequest) -> tuple[dict[str, list[xr.Dataset]], list[str]]:
+    """Datasets by group, and the kinds of the layers that have nothing here and may."""
     groups: dict[str, list[xr.Dataset]] = {}
     missing = []
     for layer in recipe.layers:
@@ -77,34 +75,10 @@ def build_cube(recipe: Recipe, site: Site, out: str, *, overwrite: bool = False,
             if layer.missing == "fail":
                 raise
             missing.append(layer.kind)
-    if not groups:
-        raise NothingFoundError(f"No layer of recipe {recipe.name!r} has data at {site.id}", remedy="Check place and time")
-    cube = assemble(
-        {group: xr.merge(parts, combine_attrs="no_conflicts", join="exact", compat="no_conflicts") for group, parts in groups.items()},
-        request.grid,
-        site,
-        recipe=recipe.canonical(),
-        digest=recipe.digest,
-        title=recipe.title,
-        time=recipe.time.range,
-        missing=missing,
-    )
-    path = write_cube(cube, out, overwrite=overwrite)
-    scenes = cube.sizes.get("time", 0)
-    seconds = time.perf_counter() - began
-    return BuildResult(path, content_digest(path), scenes, tally.holes, tally.requests, tally.bytes, tally.retries, seconds)
+    return {group: parts for group, parts in groups.items() if parts}, missing
 
 
 def plan_cube(recipe: Recipe, site: Site, *, session: Session | None = None) -> list[LayerPlan]:
     """What building would take, layer by layer; asks catalogues and reads headers, but no pixels."""
     request = LayerRequest(site, recipe.grid.around(site), recipe.time.range, session or Session())
-    return [_plan(layer, request) for layer in recipe.layers]
-
-
-def _plan(layer: Layer, request: LayerRequest) -> LayerPlan:
-    try:
-        return layer.plan(request)
-    except NothingFoundError as error:
-        if layer.missing == "fail":
-            raise
-        return LayerPlan(layer.kind, notes=(str(error),))
+    return [layer.plan(request) for layer in recipe.layers]

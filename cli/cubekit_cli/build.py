@@ -51,6 +51,5 @@ def build(
         print_json(asdict(result))
     else:
         holes = f", {result.holes} holes" if result.holes else ""
-        typer.echo(
-            f"{Path(result.path).name}: {result.scenes} scenes{holes}; {result.requests} requests, {bytes_(result.bytes)}, {result.seconds:.1f} s"
-        )
+        cost = f"{result.requests} requests, {bytes_(result.bytes)}, {result.seconds:.1f} s"
+        typer.echo(f"{Path(result.path).name}: {result.scenes} scenes{holes}; {cost}")

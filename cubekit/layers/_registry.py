@@ -46,10 +46,10 @@ def layer_from(value: Any) -> Any:
         value = {"kind": value}
     if not isinstance(value, Mapping):
         raise ValueError("a layer is a mapping with a key 'kind'")  # noqa: TRY004 - pydantic collects ValueError
-    kind = value.get("kind")
+    kind = str(value.get("kind"))
     kinds = layer_kinds()
     if kind not in kinds:
-        close = difflib.get_close_matches(str(kind), kinds, 1)
+        close = difflib.get_close_matches(kind, kinds, 1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ValueError(f"unknown layer kind {kind!r}{hint} (allowed: {', '.join(sorted(kinds))})")
     return kinds[kind].model_validate(dict(value))

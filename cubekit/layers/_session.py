@@ -8,9 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cubekit.errors import InputError
+
 if TYPE_CHECKING:
     from cubekit.catalog import Catalog
     from cubekit.read import ReadOptions
+
+ENGINES = ("window", "odc", "stackstac", "rasterio")
 
 __all__ = ["Progress", "Session", "Tally"]
 
@@ -45,13 +49,20 @@ class Session:
     _catalogs: dict[tuple[str, ...], Catalog] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise InputError(f"engine {self.engine!r} is unknown", remedy=f"Use one of {', '.join(ENGINES)}")
+        if self.threads is not None and self.threads < 1:
+            raise InputError(f"threads {self.threads!r} is not positive", remedy="Give 1 or more, or None for one per core")
+
     def catalog(self, names: tuple[str, ...]) -> Catalog:
         """The catalogue of that name, URL or path (several: fallbacks in order), opened once."""
         from cubekit.catalog import open_catalog
 
         with self._lock:
             if names not in self._catalogs:
-                self._catalogs[names] = open_catalog(list(names), cache_dir=self.cache_dir)
+                where = [open_demo() if name == "demo" else name for name in names]
+                self._catalogs[names] = open_catalog(where, cache_dir=self.cache_dir)
             return self._catalogs[names]
 
     def read_options(self, catalog: Catalog) -> ReadOptions:
@@ -59,6 +70,14 @@ class Session:
         from cubekit.read import ReadOptions
 
         return ReadOptions(engine=self.engine, threads=self.threads, cache_dir=self.cache_dir, local_root=catalog.local_root)  # type: ignore[arg-type]
+
+
+def open_demo() -> Catalog:
+    """The catalogue of the simulated world, which is written first if it is not there."""
+    from cubekit.catalog import open_catalog
+    from cubekit.demo import ensure_world
+
+    return open_catalog("demo", root=ensure_world().root)
 
 
 @dataclass(eq=False)

@@ -63,7 +63,7 @@ def group_scenes(items: Iterable[Item], grid: Grid) -> list[Scene]:
 
 
 def _key(item: Item) -> str:
-    return item.datatake or f"{item.platform}/{item.relative_orbit}/{item.datetime:%Y%m%d}"
+    return item.datatake
 
 
 def _needed(items: list[Item], grid: Grid) -> tuple[Item, ...]:
@@ -116,4 +116,4 @@ def outside_mask(items: tuple[Item, ...], grid: Grid) -> np.ndarray:
         return np.zeros(grid.shape, bool)
     x, y = np.meshgrid(grid.x, grid.y)
     shapely.prepare(union)
-    return ~shapely.contains_xy(union, x, y)
+    return np.asarray(~shapely.contains_xy(union, x, y))

@@ -1,0 +1,196 @@
+"""The folder of a batch, on the local disk or in an object store: cubes, outcomes, items, registry."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+from cubekit.batch._outcome import Outcome
+from cubekit.errors import AccessDeniedError, CommitError, InputError
+
+__all__ = ["BatchFolder", "open_folder"]
+
+_THREADS = 32
+
+
+class _Files(Protocol):
+    """Small files below a root; a file appears complete or not at all."""
+
+    def put(self, key: str, content: bytes) -> None: ...
+
+    def get(self, key: str) -> bytes | None: ...
+
+    def names(self, folder: str) -> list[str]: ...
+
+    def exists(self, key: str) -> bool: ...
+
+    def delete(self, key: str) -> None: ...
+
+
+class _LocalFiles:
+    def __init__(self, root: str) -> None:
+        self._root = Path(root)
+
+    def put(self, key: str, content: bytes) -> None:
+        path = self._root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staged = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+        try:
+            with staged.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(staged, path)
+        except OSError as error:
+            raise CommitError(
+                f"Cannot write {path}: {error.strerror}", remedy="Make room, or check the permissions", path=str(path)
+            ) from error
+        finally:
+            staged.unlink(missing_ok=True)
+
+    def get(self, key: str) -> bytes | None:
+        try:
+            return (self._root / key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def names(self, folder: str) -> list[str]:
+        try:
+            return sorted(entry.name for entry in os.scandir(self._root / folder) if not entry.name.startswith("."))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def exists(self, key: str) -> bool:
+        return (self._root / key).is_file()
+
+    def delete(self, key: str) -> None:
+        (self._root / key).unlink(missing_ok=True)
+
+
+class _ObjectFiles:
+    def __init__(self, root: str) -> None:
+        from obstore.store import from_url
+
+        options: dict[str, Any] = {}
+        if (os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT") or "").startswith("http://"):
+            options["client_options"] = {"allow_http": True}
+        self._root, self._store = root, from_url(root, **options)
+
+    def put(self, key: str, content: bytes) -> None:
+        from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+
+        try:
+            self._store.put(key, content)
+        except (PermissionDeniedError, UnauthenticatedError) as error:
+            raise AccessDeniedError(f"No access to {self._root}", remedy="Set the credentials of the store in the environment") from error
+        except BaseError as error:
+            raise CommitError(f"Cannot write {self._root}/{key}: {str(error)[:200]}", remedy="Check the store and try again") from error
+
+    def get(self, key: str) -> bytes | None:
+        try:
+            return bytes(self._store.get(key).bytes())
+        except FileNotFoundError:
+            return None
+
+    def names(self, folder: str) -> list[str]:
+        start = f"{folder}/"
+        paths = (item["path"] for page in self._store.list(prefix=folder) for item in page)
+        return sorted(path.removeprefix(start) for path in paths if path.startswith(start) and "/" not in path.removeprefix(start))
+
+    def exists(self, key: str) -> bool:
+        try:
+            self._store.head(key)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def delete(self, key: str) -> None:
+        if self.exists(key):
+            self._store.delete(key)
+
+
+class BatchFolder:
+    """Outcomes, items and registry of a batch; see `open_folder`.
+
+    Parameters
+    ----------
+    root
+        Folder or URL.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root.rstrip("/") or "/"
+        self._files: _Files = _ObjectFiles(self.root) if "://" in self.root else _LocalFiles(self.root)
+
+    def write_outcome(self, outcome: Outcome) -> Outcome:
+        """Keep an outcome, and the STAC item of a built cube; return the one that stands.
+
+        A failure does not replace the success that another writer reached for the same digest meanwhile.
+        """
+        key = f"outcomes/{outcome.id}.json"
+        if not outcome.built:
+            before = self.outcome(outcome.id)
+            if before and before.built and before.digest == outcome.digest and outcome.started and before.finished > outcome.started:
+                return before
+        self._files.put(key, outcome.to_json())
+        return outcome
+
+    def outcome(self, site_id: str) -> Outcome | None:
+        """The outcome of a site; None where there is none, or none that can be read."""
+        content = self._files.get(f"outcomes/{site_id}.json")
+        try:
+            outcome = Outcome.from_json(content) if content is not None else None
+        except ValueError:
+            return None
+        return outcome if outcome is not None and outcome.id == site_id else None
+
+    def outcomes(self) -> dict[str, Outcome]:
+        """All outcomes, by site id."""
+        ids = [name.removesuffix(".json") for name in self._files.names("outcomes") if name.endswith(".json")]
+        with ThreadPoolExecutor(_THREADS if "://" in self.root else 1) as pool:
+            found = pool.map(self.outcome, ids)
+            return {outcome.id: outcome for outcome in found if outcome is not None}
+
+    def cubes(self, site_ids: list[str]) -> set[str]:
+        """Those of the sites that have a committed cube."""
+        with ThreadPoolExecutor(_THREADS if "://" in self.root else 1) as pool:
+            there = pool.map(lambda name: self._files.exists(f"cubes/{name}.zarr/zarr.json"), site_ids)
+            return {name for name, found in zip(site_ids, there, strict=True) if found}
+
+    def put(self, key: str, content: bytes) -> None:
+        """Write one file of the registry."""
+        self._files.put(key, content)
+
+    def get(self, key: str) -> bytes | None:
+        """Read one file of the registry; None where there is none."""
+        return self._files.get(key)
+
+    def items(self) -> Iterator[str]:
+        """Ids of the item files."""
+        return (name.removesuffix(".json") for name in self._files.names("items") if name.endswith(".json"))
+
+    def delete(self, key: str) -> None:
+        """Remove one file of the registry, if it is there."""
+        self._files.delete(key)
+
+    def __repr__(self) -> str:
+        return f"BatchFolder({self.root!r})"
+
+
+def open_folder(root: str | os.PathLike[str]) -> BatchFolder:
+    """The folder of a batch.
+
+    Raises
+    ------
+    InputError
+        For a URL that no object store serves, or one with credentials in it.
+    """
+    text = os.fspath(root)
+    if "://" in text:
+        scheme, _, rest = text.partition("://")
+        if scheme not in ("s3", "gs", "az") or "@" in rest.split("/")[0] or "?" in rest:
+            raise InputError(f"{text!r} cannot hold a batch", remedy="Give a folder, or an s3://, gs:// or az:// URL without credentials")
+    return BatchFolder(text)

@@ -1,0 +1,194 @@
+"""The one way to ask for items, whatever the source."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from shapely.geometry.base import BaseGeometry
+
+from cubekit.catalog._cache import SearchCache, tile_boxes
+from cubekit.catalog._generic import profile_of
+from cubekit.catalog._geometry import Area, area_of, search_boxes
+from cubekit.catalog._hrefs import below_root, is_remote
+from cubekit.catalog._model import Item
+from cubekit.catalog._parse import BadItemError, Origin, parse_item
+from cubekit.catalog._profile import Profile
+from cubekit.catalog._question import Moment, Question, Span, moment
+from cubekit.catalog._select import check_query, matches_query, within, without_duplicates
+from cubekit.catalog._signing import Signer
+from cubekit.catalog._tables import known_profile
+from cubekit.errors import CatalogError, CubekitWarning, InputError
+from cubekit.typing import JSON
+
+__all__ = ["Catalog", "Source"]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Source(Protocol):
+    """Where undecoded items come from."""
+
+    def fetch(self, question: Question) -> list[Any]:
+        """Items for a question; more than asked for is fine, less is not."""
+        ...
+
+
+class Catalog:
+    """A source of items and what is known about it.
+
+    Made by `open_catalog`. Searching is safe from several threads at once.
+
+    Attributes
+    ----------
+    name : str
+        ``"planetary-computer"``, ``"earth-search"``, ``"demo"``, or the URL or path it was opened with.
+    local_root : pathlib.Path or None
+        Folder below which its assets may lie in the file system; None for catalogues on the network.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: Source,
+        *,
+        base: str | None = None,
+        local_root: Path | None = None,
+        table: str | None = None,
+        profiles: Mapping[str, Profile] | None = None,
+        signer: Signer | None = None,
+        cache: SearchCache | None = None,
+        share: Literal["area", "tile"] = "area",
+    ) -> None:
+        self.name, self.local_root = name, local_root
+        self._source, self._signer, self._cache, self._share = source, signer, cache, share
+        self._table, self._profiles = table, dict(profiles or {})
+        self._origin = Origin(self._profile, base, local_root)
+
+    def __repr__(self) -> str:
+        return f"<Catalog {self.name}>"
+
+    def search(
+        self,
+        collection: str,
+        area: Area,
+        start: Moment = None,
+        end: Moment = None,
+        *,
+        max_items: int | None = None,
+        query: Mapping[str, Any] | None = None,
+    ) -> list[Item]:
+        """All items of a collection that touch an area within a time.
+
+        Parameters
+        ----------
+        collection
+            Collection id.
+        area
+            Shapely geometry in degrees (lon, lat), `Grid`, box (west, south, east, north) or several boxes.
+        start, end
+            First and last day, or instants, both included, UTC; None leaves that end open.
+        max_items
+            Keep the first so many in the order of the result.
+        query
+            Conditions on properties in the form of the STAC query extension, ``{"eo:cloud_cover": {"lt": 40}}``; applied here too,
+            for catalogues that ignore it.
+
+        Returns
+        -------
+        list of Item
+            De-duplicated, sorted by (datetime, id), the same for any order of arrival; empty where nothing fits.
+
+        Raises
+        ------
+        InputError
+            For arguments that cannot be meant.
+        AccessDeniedError
+            If the catalogue wants other credentials.
+        CatalogError
+            If it is down, answers what is no STAC, or withholds items.
+
+        Warns
+        -----
+        CubekitWarning
+            For entries that are no valid item; they are left out.
+        """
+        if not isinstance(collection, str) or not collection:
+            raise InputError(f"Collection {collection!r} is no id", remedy="Give for example 'sentinel-2-l2a'")
+        if max_items is not None and max_items < 1:
+            raise InputError(f"max_items must be at least 1, got {max_items!r}", remedy="Give 1 or more, or None for all")
+        geometry = area_of(area)
+        first, last = moment(start, "start", last=False), moment(end, "end", last=True)
+        if first is not None and last is not None and first > last:
+            raise InputError(f"end {end} is before start {start}", remedy="Give start <= end")
+        conditions = check_query(query)
+        raw = self._fetch(Question(collection, tuple(search_boxes(geometry)), _span(first, last), conditions), geometry)
+        items = self._parsed(raw, collection)
+        fitting = [item for item in items if matches_query(item.properties, conditions) and within(item, geometry, first, last)]
+        return without_duplicates(fitting)[:max_items]
+
+    def sign(self, href: str, fresh: bool = False) -> str:
+        """Href that can be read now: signed where this catalogue's hosts want it, links in the file system resolved.
+
+        Parameters
+        ----------
+        href
+            An asset's href. With `fresh`, the signed one that was refused may be given: it is not replaced twice.
+        fresh
+            Ask for a new token even if the one in use has not expired.
+
+        Raises
+        ------
+        ReadError
+            For a local path that leads outside the catalogue's folder, or any if the catalogue is not local.
+        AccessDeniedError, CatalogError
+            If no token can be had.
+        """
+        if not is_remote(href):
+            if self.local_root is None:
+                raise CatalogError(
+                    f"{self.name} has no local files, but is asked for {href!r}", remedy="Read items of this catalogue only", href=href
+                )
+            return below_root(href, self.local_root)
+        return self._signer.sign(href, fresh=fresh) if self._signer is not None else href
+
+    def profile(self, collection: str) -> Profile | None:
+        """The table of a collection here; None where it is deduced from each item."""
+        return self._profiles.get(collection) or (known_profile(self._table, collection) if self._table else None)
+
+    def _profile(self, item: JSON) -> Profile:
+        collection = str(item.get("collection") or "")
+        return self._profiles.get(collection) or self._profiles.get("*") or profile_of(item, self._table)
+
+    def _fetch(self, question: Question, area: BaseGeometry) -> list[Any]:
+        if self._share == "tile" and (shared := tile_boxes(area)):
+            question = replace(question, boxes=shared)
+        if self._cache is None:
+            return self._source.fetch(question)
+        return self._cache.get({"catalogue": self.name, **question.as_json()}, lambda: self._source.fetch(question))
+
+    def _parsed(self, raw: Iterable[Any], collection: str) -> list[Item]:
+        items, bad = [], []
+        for entry in raw:
+            if isinstance(entry, dict) and (entry.get("collection") or collection) != collection:
+                continue
+            try:
+                if isinstance(entry, dict) and entry.get("collection") is None:
+                    entry = {**entry, "collection": collection}
+                items.append(parse_item(entry, self._origin))
+            except BadItemError as error:
+                bad.append(str(error))
+        if bad:
+            shown = "; ".join(bad[:3])
+            warnings.warn(f"{self.name}: {len(bad)} entries are no valid items and are left out: {shown}", CubekitWarning, stacklevel=3)
+        return items
+
+
+def _span(first: datetime | None, last: datetime | None) -> Span | None:
+    if first is None and last is None:
+        return None
+    return first or EPOCH, last or datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=2)

@@ -1,0 +1,108 @@
+"""Climate of a site: accumulation conventions, the canonical daily table, reference evapotranspiration, bins. Arrays in, arrays out."""
+
+from cubekit.climate._atmosphere import (
+    actual_vapour_pressure_from_humidity,
+    atmospheric_pressure,
+    elevation_from_pressure,
+    mean_saturation_vapour_pressure,
+    psychrometric_constant,
+    saturation_vapour_pressure,
+    slope_of_vapour_pressure,
+    wind_speed_at_two_metres,
+)
+from cubekit.climate._bins import bin_daily
+from cubekit.climate._cells import Cell, great_circle_km, nearest_land_cell, wrap_longitude
+from cubekit.climate._conventions import (
+    Convention,
+    daily_total_from_accumulated,
+    detect_convention,
+    hourly_from_accumulated,
+    hourly_from_deaccumulated,
+    hourly_from_earthdatahub,
+    hourly_from_era5,
+    to_hourly,
+)
+from cubekit.climate._daily import daily_table
+from cubekit.climate._days import Date, Day, solar_offset
+from cubekit.climate._hygiene import canonical_hourly, canonical_names
+from cubekit.climate._radiation import (
+    clear_sky_radiation,
+    cloudiness,
+    daylight_hours,
+    extraterrestrial_daily,
+    extraterrestrial_hourly,
+    inverse_relative_distance,
+    net_longwave_daily,
+    net_longwave_hourly,
+    net_shortwave,
+    seasonal_correction,
+    solar_declination,
+    solar_radiation_from_sunshine,
+    sun_elevation,
+    sunset_hour_angle,
+)
+from cubekit.climate._reference import (
+    asce_hourly,
+    day_night_constants,
+    fao56_daily,
+    fao56_hourly,
+    hourly_clear_sky_ratio,
+    penman_monteith,
+)
+from cubekit.climate._table import ReferenceMethod
+from cubekit.climate._variables import DAILY, HOURLY, Column, Variable
+
+__all__ = [
+    "DAILY",
+    "HOURLY",
+    "Cell",
+    "Column",
+    "Convention",
+    "Date",
+    "Day",
+    "ReferenceMethod",
+    "Variable",
+    "actual_vapour_pressure_from_humidity",
+    "asce_hourly",
+    "atmospheric_pressure",
+    "bin_daily",
+    "canonical_hourly",
+    "canonical_names",
+    "clear_sky_radiation",
+    "cloudiness",
+    "daily_table",
+    "daily_total_from_accumulated",
+    "day_night_constants",
+    "daylight_hours",
+    "detect_convention",
+    "elevation_from_pressure",
+    "extraterrestrial_daily",
+    "extraterrestrial_hourly",
+    "fao56_daily",
+    "fao56_hourly",
+    "great_circle_km",
+    "hourly_clear_sky_ratio",
+    "hourly_from_accumulated",
+    "hourly_from_deaccumulated",
+    "hourly_from_earthdatahub",
+    "hourly_from_era5",
+    "inverse_relative_distance",
+    "mean_saturation_vapour_pressure",
+    "nearest_land_cell",
+    "net_longwave_daily",
+    "net_longwave_hourly",
+    "net_shortwave",
+    "penman_monteith",
+    "psychrometric_constant",
+    "saturation_vapour_pressure",
+    "seasonal_correction",
+    "slope_of_vapour_pressure",
+    "solar_declination",
+    "solar_offset",
+    "solar_radiation_from_sunshine",
+    "sun_elevation",
+    "sunset_hour_angle",
+    "to_hourly",
+    "wind_speed_at_two_metres",
+    "wrap_longitude",
+]

@@ -1,0 +1,292 @@
+"""The world on disk: written once, found again, and able to tell the truth about itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import platformdirs
+
+from cubekit.demo._acquire import Granule
+from cubekit.demo._climate_store import write_climate
+from cubekit.demo._items import sentinel2_item
+from cubekit.demo._model import Model, Parameters, band_indices, model
+from cubekit.demo._place import SITES, to_plane
+from cubekit.demo._render import render
+from cubekit.demo._static import write_elevation, write_land_cover
+from cubekit.demo._weather import CELLS, LATITUDES, LONGITUDES, PlantedEvent, at
+from cubekit.errors import InputError
+
+__all__ = ["World", "ensure_world", "open_world", "write_world"]
+
+_CATALOG, _CLIMATE, _PARAMETERS = "catalog.json", "era5-land.zarr", "world.json"
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A simulated world on disk, and the truth behind it.
+
+    Positions are map coordinates of any EPSG code (pixel centres of any grid), as arrays of equal shape; ``epsg=4326`` takes
+    longitude and latitude. Truth is a function of position and day: nothing is read from the rasters.
+
+    Attributes
+    ----------
+    root : Path
+        Folder with ``catalog.json``, the rasters, ``era5-land.zarr`` and ``world.json``.
+    parameters : Parameters
+        What it was made from.
+    """
+
+    root: Path
+    parameters: Parameters
+
+    @property
+    def _model(self) -> Model:
+        return model(self.parameters)
+
+    @property
+    def catalog(self) -> Path:
+        """The STAC item collection; asset hrefs are relative to its folder."""
+        return self.root / _CATALOG
+
+    @property
+    def climate(self) -> Path:
+        """The hourly climate, an ERA5-Land-shaped Zarr store."""
+        return self.root / _CLIMATE
+
+    @property
+    def digest(self) -> str:
+        """Digest of the parameters and of the format."""
+        return self.parameters.digest
+
+    @property
+    def sites(self) -> dict[str, tuple[float, float]]:
+        """Named places, (lon, lat)."""
+        return dict(SITES)
+
+    @property
+    def item_ids(self) -> tuple[str, ...]:
+        """Ids of all Sentinel-2 items, in order of sensing."""
+        return tuple(self._model.granules)
+
+    @property
+    def events(self) -> tuple[PlantedEvent, ...]:
+        """The compound dry-hot events planted in the climate."""
+        return self._model.events
+
+    def granule(self, item_id: str) -> Granule:
+        """The product behind an item; InputError for an unknown id."""
+        try:
+            return self._model.granules[item_id]
+        except KeyError:
+            raise InputError(f"no item {item_id!r} in this world", remedy="Take one of World.item_ids", item_id=item_id) from None
+
+    def nadir_reflectance(
+        self, bands: Sequence[str], x: npt.ArrayLike, y: npt.ArrayLike, epsg: int, date: str | np.datetime64
+    ) -> npt.NDArray[np.float32]:
+        """Reflectance seen from nadir under a clear sky on a day, (band, *shape of x): what NBAR must give."""
+        surface = self._model.landscape.surface(*to_plane(x, y, epsg))
+        return self._model.nadir(surface, np.datetime64(date, "D"), band_indices(bands))
+
+    def c_factor(self, item_id: str, bands: Sequence[str], x: npt.ArrayLike, y: npt.ArrayLike, epsg: int) -> npt.NDArray[np.float64]:
+        """Nadir over observed reflectance, (band, *shape of x), by the detector that saw each point; NaN outside the swath."""
+        granule, (px, py) = self.granule(item_id), to_plane(x, y, epsg)
+        detector = granule.acquisition.track.detector(px, py)
+        band_indices(bands)
+        c = np.stack([1.0 / self._model.ratio(granule, band, detector, px, py) for band in bands])
+        return np.where(detector > 0, c, np.nan)
+
+    def angles(self, item_id: str, band: str, x: npt.ArrayLike, y: npt.ArrayLike, epsg: int) -> tuple[npt.NDArray[np.float64], ...]:
+        """Sun zenith, sun azimuth, view zenith, view azimuth, degrees; NaN outside the swath."""
+        granule, (px, py) = self.granule(item_id), to_plane(x, y, epsg)
+        detector = granule.acquisition.track.detector(px, py)
+        band_indices([band])
+        return tuple(np.where(detector > 0, angle, np.nan) for angle in self._model.angles(granule, band, detector, px, py))
+
+    def detector(self, item_id: str, x: npt.ArrayLike, y: npt.ArrayLike, epsg: int) -> npt.NDArray[np.uint8]:
+        """Number of the detector that saw each point, 0 outside the swath."""
+        return self.granule(item_id).acquisition.track.detector(*to_plane(x, y, epsg))
+
+    def observed_reflectance(
+        self, item_id: str, bands: Sequence[str], x: npt.ArrayLike, y: npt.ArrayLike, epsg: int
+    ) -> npt.NDArray[np.float32]:
+        """Reflectance as the item's pixels hold it, but for their rounding: direction and sky included; NaN outside the swath."""
+        granule, (px, py) = self.granule(item_id), to_plane(x, y, epsg)
+        acquisition = granule.acquisition
+        nadir = self.nadir_reflectance(bands, x, y, epsg, acquisition.day)
+        toward = (nadir / self.c_factor(item_id, bands, x, y, epsg)).astype(np.float32)
+        cloud, shadow, _ = acquisition.sky.opacity(px, py)
+        return np.asarray(acquisition.sky.apply(toward, cloud, shadow, band_indices(bands)), np.float32)
+
+    def scene_classes(self, item_id: str, x: npt.ArrayLike, y: npt.ArrayLike, epsg: int) -> npt.NDArray[np.uint8]:
+        """Scene class (SCL) at each point, 0 outside the swath."""
+        granule, (px, py) = self.granule(item_id), to_plane(x, y, epsg)
+        track, sky = granule.acquisition.track, granule.acquisition.sky
+        return self._model.classes(granule, self._model.landscape.surface(px, py), track.detector(px, py), sky.opacity(px, py))
+
+    def cloud_mask(self, item_id: str, x: npt.ArrayLike, y: npt.ArrayLike, epsg: int) -> npt.NDArray[np.bool_]:
+        """Whether a cloud or its shadow touches a point; a point that is not touched shows the land exactly."""
+        px, py = to_plane(x, y, epsg)
+        cloud, shadow, _ = self.granule(item_id).acquisition.sky.opacity(px, py)
+        return np.asarray((cloud > 0) | (shadow > 0))
+
+    def elevation(self, x: npt.ArrayLike, y: npt.ArrayLike, epsg: int) -> npt.NDArray[np.float64]:
+        """Metres above the geoid."""
+        return self._model.landscape.elevation(*to_plane(x, y, epsg))
+
+    def land_cover(self, x: npt.ArrayLike, y: npt.ArrayLike, epsg: int, version: int = 2021) -> npt.NDArray[np.uint8]:
+        """ESA WorldCover class of the map of 2020 or 2021."""
+        return self._model.landscape.land_cover(*to_plane(x, y, epsg), version)
+
+    def stress(self, date: str | np.datetime64) -> float:
+        """Drought stress of the vegetation on a day of the climate, 0 to 1."""
+        first, last = self.parameters.climate
+        if not first <= np.datetime64(date, "D") <= last:
+            raise InputError(f"date {date} lies outside the climate {first} to {last}", remedy="Take a day within it")
+        return float(at(self._model.weather.days, self._model.stress, np.datetime64(date, "D")))
+
+    def event_table(self) -> list[dict[str, Any]]:
+        """The planted events as rows: dry_start, start, end (ISO days, inclusive), warmth (K), cells as (lat, lon)."""
+        rows = []
+        for event in self.events:
+            cells = [(float(LATITUDES[row]), float(LONGITUDES[column])) for row, column in event.cells]
+            days = {"dry_start": str(event.dry_start), "start": str(event.start), "end": str(event.end)}
+            rows.append({**days, "warmth": event.warmth, "cells": cells})
+        return rows
+
+
+def _write_imagery(one: Model, root: Path, threads: int) -> list[Any]:
+    granules = list(one.granules.values())
+    with ThreadPoolExecutor(threads) as pool:
+        rendered = list(pool.map(lambda granule: render(one, granule, root, f"sentinel-2-l2a/{granule.id}"), granules))
+    return [sentinel2_item(item, "1.0.0" if order % 2 == 0 else "1.1.0") for order, item in enumerate(rendered)]
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def write_world(
+    root: str | os.PathLike[str],
+    *,
+    seed: int = 7,
+    start: str = "2021-01-01",
+    end: str = "2022-12-31",
+    climate_start: str = "1991-01-01",
+    size: int = 516,
+    max_cloud: float = 0.65,
+    threads: int | None = None,
+) -> World:
+    """Write a simulated world: a STAC item collection, its rasters and metadata, and thirty years of hourly climate.
+
+    Parameters
+    ----------
+    root
+        Folder to write; it must not exist or be empty. Written beside and renamed, so that it is there completely or not at all.
+    seed
+        Of everything; equal parameters give equal bytes.
+    start, end
+        First and last day of imagery, ISO.
+    climate_start
+        First day of the climate, which ends with the imagery's last year.
+    size
+        Side of the rendered square in 10 m pixels, a multiple of 12.
+    max_cloud
+        Passes under more cloud are not delivered.
+    threads
+        Default: the number of cores, at most 4.
+
+    Raises
+    ------
+    InputError
+        A parameter that cannot be meant, or a folder that is not empty.
+    """
+    parameters = Parameters(seed, start, end, climate_start, size, max_cloud)
+    target = Path(root).absolute()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError(f"{target} exists and is not an empty folder", remedy="Name another folder, or remove it first", path=str(target))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        _write(model(parameters), beside, threads or min(os.cpu_count() or 1, 4))
+        beside.chmod(0o755)
+        if target.exists():
+            target.rmdir()
+        beside.rename(target)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    return World(target, parameters)
+
+
+def _write(one: Model, root: Path, threads: int) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        climate = pool.submit(write_climate, one, root / _CLIMATE)
+        items = _write_imagery(one, root, threads)
+        items += write_elevation(one, root) + write_land_cover(one, root)
+        climate.result()
+    _write_json(root / _CATALOG, {"type": "FeatureCollection", "features": items})
+    world = World(root, one.parameters)
+    content = {
+        "parameters": asdict(one.parameters),
+        "digest": one.parameters.digest,
+        "sites": {name: {"lon": lon, "lat": lat} for name, (lon, lat) in SITES.items()},
+        "events": world.event_table(),
+        "climate_cells": [{"lat": float(LATITUDES[r]), "lon": float(LONGITUDES[c]), "elevation": z} for (r, c), z in CELLS.items()],
+    }
+    _write_json(root / _PARAMETERS, content)
+
+
+def open_world(root: str | os.PathLike[str]) -> World:
+    """The world that lies in a folder.
+
+    Raises
+    ------
+    InputError
+        No world there, or one that another version of this package wrote.
+    """
+    path = Path(root).absolute() / _PARAMETERS
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        parameters = Parameters(**content["parameters"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"no simulated world in {path.parent}", remedy="Write one with cubekit.demo.write_world", path=str(path)
+        ) from error
+    if content.get("digest") != parameters.digest:
+        message = f"the world in {path.parent} has digest {content.get('digest')}, this version writes {parameters.digest}"
+        raise InputError(message, remedy="Remove it and write it again", path=str(path))
+    return World(path.parent, parameters)
+
+
+def ensure_world(cache_dir: str | os.PathLike[str] | None = None) -> World:
+    """The default world, from the cache; written on first use.
+
+    Parameters
+    ----------
+    cache_dir
+        Default: ``$CUBEKIT_CACHE_DIR``, or the user's cache folder.
+
+    Notes
+    -----
+    The folder's name holds the digest of the parameters, so that a new version writes its own. Two processes may write at the same
+    time: the first to finish wins.
+    """
+    base = Path(cache_dir or os.environ.get("CUBEKIT_CACHE_DIR") or platformdirs.user_cache_dir("cubekit"))
+    target = base / f"world-{Parameters().digest}"
+    if not (target / _PARAMETERS).exists():
+        try:
+            return write_world(target)
+        except (InputError, OSError):
+            if not (target / _PARAMETERS).exists():
+                raise
+    return open_world(target)

@@ -1,0 +1,207 @@
+"""Reading a stack of scenes: digital numbers, scene classes, and how every read ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from cubekit.bands import SENTINEL2
+from cubekit.errors import AccessDeniedError, HolesError, ReadError
+from cubekit.grid import Grid
+from cubekit.layers._base import LayerRequest
+from cubekit.layers.sentinel2._scenes import Scene
+from cubekit.read import AssetOutcome, AssetRead, ReadStatus, plan_reads, read_assets
+
+if TYPE_CHECKING:
+    from cubekit.catalog import Catalog, Item
+    from cubekit.layers.sentinel2 import Sentinel2
+    from cubekit.read import ReadPlan
+
+__all__ = ["Granule", "Stack", "plan_stack", "read_stack"]
+
+NODATA = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Granule:
+    """Pixels of one granule on the cube's grid.
+
+    Parameters
+    ----------
+    scene
+        Index of its scene.
+    item
+        Catalogue item.
+    dn
+        (band, y, x) uint16, 0 is empty.
+    scl
+        (y, x) uint8, 0 is empty.
+    """
+
+    scene: int
+    item: Item
+    dn: npt.NDArray[np.uint16]
+    scl: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stack:
+    """All that was read.
+
+    Parameters
+    ----------
+    first
+        (scene, band, y, x) uint16: the preferred granule of every scene.
+    scl
+        (scene, y, x) uint8: the same of the scene classes.
+    more
+        Further granules of scenes that have several, in order of preference.
+    status
+        (scene, band + 1) `ReadStatus`, scene classes last; the worst over the granules of the scene.
+    """
+
+    first: npt.NDArray[np.uint16]
+    scl: npt.NDArray[np.uint8]
+    more: tuple[Granule, ...]
+    status: npt.NDArray[np.uint8]
+
+
+def read_stack(layer: Sentinel2, scenes: Sequence[Scene], request: LayerRequest, catalog: Catalog) -> Stack:
+    """Read every band and the scene classes of every granule.
+
+    Raises
+    ------
+    AccessDeniedError
+        If every failed read was denied and nothing else was read.
+    HolesError
+        If more reads failed than the layer's `max_holes` allows.
+    """
+    height, width = request.grid.shape
+    bands = len(layer.bands)
+    first = np.zeros((len(scenes), bands, height, width), np.uint16)
+    scl = np.zeros((len(scenes), height, width), np.uint8)
+    granules = [
+        Granule(index, item, first[index], scl[index])
+        if rank == 0
+        else Granule(index, item, np.zeros((bands, height, width), np.uint16), np.zeros((height, width), np.uint8))
+        for index, scene in enumerate(scenes)
+        for rank, item in enumerate(scene.items)
+    ]
+    reads: list[AssetRead] = []
+    arrays: list[npt.NDArray[np.generic]] = []
+    slots: list[tuple[int, int]] = []
+    status = np.zeros((len(scenes), bands + 1), np.uint8)
+    failures: list[tuple[str, str, str]] = []
+    for granule in granules:
+        targets = [*zip(layer.bands, granule.dn, strict=True), ("SCL", granule.scl)]
+        for number, (band, array) in enumerate(targets):
+            try:
+                reads.append(asset_read(layer, granule.item, band, request.grid))
+            except ReadError as error:
+                status[granule.scene, number] = ReadStatus.MISSING
+                failures.append((granule.item.id, band, str(error)))
+                continue
+            arrays.append(array)
+            slots.append((granule.scene, number))
+
+    def report(done: int, total: int) -> None:
+        request.session.progress("read", done, total)
+
+    options = request.session.read_options(catalog)
+    outcomes = read_assets(reads, request.grid, arrays, sign=catalog.sign, options=options, progress=report)
+    for read, slot, outcome in zip(reads, slots, outcomes, strict=True):
+        status[slot] = _worse(status[slot], outcome.status)
+        if outcome.status.is_hole:
+            failures.append((read.item_id, read.band, f"{outcome.status.name.lower()}: {outcome.message}"))
+    _account(request, outcomes, failures, len(reads), layer.max_holes)
+    return Stack(first, scl, tuple(granule for granule in granules if granule.dn.base is not first), status)
+
+
+def plan_stack(layer: Sentinel2, scenes: Sequence[Scene], request: LayerRequest, catalog: Catalog) -> tuple[ReadPlan, int]:
+    """The reads of `read_stack` as a plan, and their number."""
+    reads = list(_possible(layer, scenes, request.grid))
+    return plan_reads(reads, request.grid, request.session.read_options(catalog), sign=catalog.sign), len(reads)
+
+
+def _possible(layer: Sentinel2, scenes: Sequence[Scene], grid: Grid) -> Iterable[AssetRead]:
+    for scene in scenes:
+        for item in scene.items:
+            for band in (*layer.bands, "SCL"):
+                try:
+                    yield asset_read(layer, item, band, grid)
+                except ReadError:  # counted as a hole by the run
+                    continue
+
+
+def asset_read(layer: Sentinel2, item: Item, band: str, grid: Grid) -> AssetRead:
+    """How one band of an item comes onto the grid.
+
+    Raises
+    ------
+    ReadError
+        If the item has no such asset, or one that may not be opened.
+    """
+    asset = item.asset(band)
+    nodata = item.profile.band(band).nodata
+    epsg = asset.epsg or item.epsg
+    resampling: Literal["nearest", "bilinear", "average"] = "nearest"
+    if band != "SCL":
+        resolution = abs(asset.transform[0]) if asset.transform else float(SENTINEL2[band].resolution)
+        resampling = _resampling(layer, item, grid, epsg, resolution)
+    return AssetRead(asset.href, item.id, band, resampling, nodata, epsg, asset.shape, asset.transform)
+
+
+def _resampling(layer: Sentinel2, item: Item, grid: Grid, epsg: int | None, resolution: float) -> Literal["nearest", "bilinear", "average"]:
+    phase = item.profile.phase(resolution, south=epsg is not None and 32700 < epsg < 32800)
+    if epsg != grid.epsg or not _aligned(grid, resolution, phase):
+        return layer.resampling.other
+    return layer.resampling.coarser if grid.resolution > resolution else "nearest"
+
+
+def _aligned(grid: Grid, resolution: float, phase: tuple[float, float]) -> bool:
+    """Whether pixels of the source nest in those of the grid, or the other way round."""
+    fine, coarse = sorted((grid.resolution, resolution))
+    if coarse % fine:
+        return False
+    offsets = (grid.left - phase[0], grid.top - phase[1])
+    return all(
+        offset % (fine if grid.resolution == coarse else resolution) == 0 or (grid.resolution == fine and offset % fine == 0)
+        for offset in offsets
+    )
+
+
+def _worse(a: int, b: int) -> int:
+    """The status that tells more: a hole before data, data before emptiness."""
+    if max(a, b) > ReadStatus.EMPTY:
+        return max(a, b)
+    return min(a, b)
+
+
+def _account(
+    request: LayerRequest, outcomes: Sequence[AssetOutcome], failures: list[tuple[str, str, str]], reads: int, max_holes: float
+) -> None:
+    total = reads + sum(1 for _ in failures) - sum(outcome.status.is_hole for outcome in outcomes)
+    request.tally.add(
+        assets=total,
+        holes=len(failures),
+        requests=sum(outcome.requests for outcome in outcomes),
+        bytes=sum(outcome.bytes for outcome in outcomes),
+        retries=sum(outcome.retries for outcome in outcomes),
+    )
+    if not failures:
+        return
+    listed = "; ".join(f"{item_id} {band} {reason}" for item_id, band, reason in failures[:3])
+    more = f" and {len(failures) - 3} more" if len(failures) > 3 else ""
+    if len(failures) == total and all(outcome.status is ReadStatus.DENIED for outcome in outcomes):
+        raise AccessDeniedError(f"All {total} assets were denied: {listed}{more}", remedy="Check the catalogue's credentials")
+    if len(failures) > max_holes * total:
+        raise HolesError(
+            f"{len(failures)} of {total} asset reads failed, more than max_holes={max_holes:g} allows: {listed}{more}",
+            remedy="Try again later, or raise max_holes in the recipe",
+            holes=len(failures),
+            assets=total,
+        )

@@ -1,0 +1,200 @@
+"""c of a granule over a regular pixel grid, as nodes and seams.
+
+Within one row of a granule c is piecewise linear between nodes and detector seams, so a row is a few runs ``gain + slope * column`` and no
+array of c is ever made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from cubekit.errors import InputError
+from cubekit.nbar._field import MARGIN, CField, Detectors, Int8Array
+from cubekit.nbar._pixels import HALF
+from cubekit.nbar._scan import NODES
+from cubekit.nbar._status import NbarStatus
+from cubekit.nbar._target import TargetSun
+from cubekit.typing import FloatArray
+
+__all__ = ["CPatch", "patch", "runs"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CPatch:
+    """c of one granule over one regular pixel grid, as nodes and seams: a few kilobytes instead of an array of c.
+
+    Attributes
+    ----------
+    nodes
+        (band, detector, row, column) c on a window of nodes; NaN for bands that are not adjusted.
+    seams
+        (band, detector - 1, 6) polynomials, see `BandView`; a seam that is never crossed is the constant -1.
+    origin
+        (row, column) node coordinates of the centre of pixel (0, 0).
+    pitch
+        (row, column) node distance per pixel.
+    corner
+        (row, column) of the window's first node.
+    status
+        (band,) `NbarStatus`.
+    """
+
+    nodes: FloatArray
+    seams: FloatArray
+    origin: tuple[float, float]
+    pitch: tuple[float, float]
+    corner: tuple[int, int]
+    status: Int8Array
+
+
+def patch(
+    cfield: CField,
+    bands: Sequence[str],
+    x: FloatArray,
+    y: FloatArray,
+    *,
+    detectors: Detectors = "seen",
+    target: TargetSun = "observed",
+) -> CPatch:
+    """c of a granule over a regular grid in its own CRS; ``x``, ``y`` are 1-D pixel centres. See `CField.c` for the options."""
+    origin, pitch = _regular(cfield, x, y)
+    u = origin[1] + pitch[1] * np.array([[0.0, len(x) - 1.0]])
+    v = origin[0] + pitch[0] * np.array([[0.0], [len(y) - 1.0]])
+    u, v = np.broadcast_arrays(u, v)
+    status = cfield.status(bands, u, v)
+    rows, columns = cfield.window(u, v)
+    parts: list[FloatArray] = []
+    lines: list[FloatArray] = []
+    for band, state in zip(bands, status, strict=True):
+        if state != NbarStatus.applied:
+            parts.append(np.full((1, rows[1] - rows[0], columns[1] - columns[0]), np.nan))
+            lines.append(np.empty((0, 6)))
+            continue
+        nodes, seams = cfield.window_nodes(band, rows, columns, detectors=detectors, target=target)
+        first, last = _crossed(seams, u, v)
+        parts.append(nodes[first : last + 1])
+        lines.append(seams[first:last])
+    depth = max(len(part) for part in parts)
+    nodes = np.full((len(bands), depth, *parts[0].shape[1:]), np.nan)
+    seams = np.zeros((len(bands), depth - 1, 6))
+    seams[..., 0] = -1.0
+    for k, (part, line) in enumerate(zip(parts, lines, strict=True)):
+        nodes[k, : len(part)] = part
+        seams[k, : len(line)] = line
+    return CPatch(nodes, seams, origin, pitch, (rows[0], columns[0]), status)
+
+
+def _regular(cfield: CField, x: FloatArray, y: FloatArray) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Node coordinates (row, column) of pixel (0, 0), and per pixel."""
+    axes = []
+    for name, axis, sign, zero in (("y", y, -1.0, cfield.angles.uly), ("x", x, 1.0, cfield.angles.ulx)):
+        axis = np.asarray(axis, dtype=np.float64)
+        if axis.ndim != 1 or not axis.size or not np.isfinite(axis).all():
+            raise InputError(f"{name} of shape {axis.shape}", remedy="Give finite 1-D pixel centres in the granule's CRS.")
+        pitch = (axis[-1] - axis[0]) / (axis.size - 1) if axis.size > 1 else 0.0
+        if np.abs(axis - (axis[0] + pitch * np.arange(axis.size))).max() > 0.01 * max(abs(pitch), 1e-9):
+            raise InputError(f"{name} is not evenly spaced", remedy="Use CField.c and apply_c for irregular pixels.")
+        axes.append((sign * (axis[0] - zero) / cfield.angles.step, sign * pitch / cfield.angles.step))
+    if axes[1][1] < 0:
+        raise InputError("x must ascend", remedy="Flip the x axis.")
+    return (axes[0][0], axes[1][0]), (axes[0][1], axes[1][1])
+
+
+def _crossed(seams: FloatArray, u: FloatArray, v: FloatArray) -> tuple[int, int]:
+    """First and last detector within a window given by its corners (a seam is close to straight; see `runs` for the exact rule)."""
+    first, last = 0, len(seams)
+    half = 0.02  # cells (100 m): a seam's curvature over a tile stays below it
+    for k, seam in enumerate(seams):
+        corner = [_seam(seam, float(uu) + d, float(vv)) for uu, vv in zip(u.ravel(), v.ravel(), strict=True) for d in (-half, half)]
+        if min(corner) > 0 and k == first:
+            first = k + 1
+        if max(corner) <= 0:
+            last = min(last, k)
+    return first, max(last, first)
+
+
+def _seam(seam: FloatArray, u: float, v: float) -> float:
+    a, b = u / HALF - 1.0, v / HALF - 1.0
+    return float(seam[0] + a * (seam[1] + a * seam[3] + b * seam[4]) + b * (seam[2] + b * seam[5]))
+
+
+@njit(cache=True)
+def _cross_column(seams, t, k, s, u0, du, v, width):  # type: ignore[no-untyped-def]
+    """First column east of seam ``s`` in a row at ``v``, between 0 and ``width``: looks grow eastwards, so bisection finds it."""
+    b = v / HALF - 1.0
+    c0 = seams[t, k, s, 0] + b * (seams[t, k, s, 2] + b * seams[t, k, s, 5])
+    c1 = seams[t, k, s, 1] + b * seams[t, k, s, 4]
+    c2 = seams[t, k, s, 3]
+    low, high = 0, width
+    while low < high:
+        middle = (low + high) // 2
+        a = (u0 + du * middle) / HALF - 1.0
+        if c0 + a * (c1 + a * c2) > 0.0:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+@njit(cache=True)
+def _columns_within(u0, du, width):  # type: ignore[no-untyped-def]
+    """Half-open range of the columns that lie on the granule."""
+    first, last = 0, width
+    limit = NODES - 1 + MARGIN
+    if du <= 0.0:
+        return (0, width) if u0 >= -MARGIN and u0 <= limit else (0, 0)
+    if u0 < -MARGIN:
+        first = min(width, math.ceil((-MARGIN - u0) / du))
+    if u0 + du * (width - 1) > limit:
+        last = min(width, math.floor((limit - u0) / du) + 1)
+    return first, max(first, last)
+
+
+@njit(cache=True)
+def runs(nodes, seams, geometry, t, k, i, width, stops, gains, slopes):  # type: ignore[no-untyped-def]
+    """Split row ``i`` of band ``k`` at time ``t`` into runs of linear c; returns how many.
+
+    ``nodes`` (time, band, detector, row, column), ``seams`` (time, band, seam, 6), ``geometry`` (time, 6): origin, pitch and corner of
+    `CPatch`. ``stops`` gets the end of each run; within it c = gain + slope * column, NaN outside the granule.
+    """
+    v = geometry[t, 0] + geometry[t, 2] * i
+    u0, du = geometry[t, 1], geometry[t, 3]
+    corner_r, corner_c = int(geometry[t, 4]), int(geometry[t, 5])
+    rows, columns = nodes.shape[3], nodes.shape[4]
+    j, inside = _columns_within(u0, du, width)
+    if not (v >= -MARGIN and v <= NODES - 1 + MARGIN):
+        j, inside = width, width
+    count = 0
+    if j > 0:
+        stops[0], gains[0], slopes[0] = j, math.nan, 0.0
+        count = 1
+    r0 = min(max(math.floor(v) - corner_r, 0), rows - 2)
+    b = v - (r0 + corner_r)
+    d = -1
+    seam_stop = j
+    while j < inside:
+        while seam_stop <= j:
+            d += 1
+            seam_stop = inside
+            if d < seams.shape[2]:
+                seam_stop = min(inside, _cross_column(seams, t, k, d, u0, du, v, width))
+        stop = seam_stop
+        c0 = min(max(math.floor(u0 + du * j) - corner_c, 0), columns - 2)
+        if c0 < columns - 2 and du > 0.0:
+            stop = min(stop, max(j + 1, math.ceil((c0 + 1 + corner_c - u0) / du)))
+        left = nodes[t, k, d, r0, c0] + b * (nodes[t, k, d, r0 + 1, c0] - nodes[t, k, d, r0, c0])
+        right = nodes[t, k, d, r0, c0 + 1] + b * (nodes[t, k, d, r0 + 1, c0 + 1] - nodes[t, k, d, r0, c0 + 1])
+        gains[count] = left + (right - left) * (u0 - (c0 + corner_c))
+        slopes[count] = (right - left) * du
+        stops[count] = stop
+        count += 1
+        j = stop
+    if j < width:
+        stops[count], gains[count], slopes[count] = width, math.nan, 0.0
+        count += 1
+    return count

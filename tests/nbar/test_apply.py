@@ -1,0 +1,176 @@
+"""The fused pass against a dumb oracle, and its refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import make_xml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cubekit.errors import InputError
+from cubekit.nbar import FILL, CField, NbarStatus, apply_c, harmonise, parse_granule_angles, patch, status_attrs
+
+BANDS = ("B01", "B02", "B8A", "B12")
+FIELD = CField.from_angles(parse_granule_angles(make_xml(bands=[0, 1, 8, 12])))
+
+
+def axes(column: float, row: float, size: int, pitch: float = 10.0, height: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    x = FIELD.angles.ulx + column + pitch * (np.arange(size) + 0.5)
+    return x, FIELD.angles.uly - row - pitch * (np.arange(height or size) + 0.5)
+
+
+def by_hand(dn: np.ndarray, c: np.ndarray, status: np.ndarray, offset: np.ndarray, nodata: int = 0) -> np.ndarray:
+    """Reflectance in float64, NaN for nodata: offset, then c."""
+    factor = np.where((status == 0)[:, None, None], c.astype(float), 1.0)
+    return np.where(dn == nodata, np.nan, (dn.astype(float) + offset[:, None, None, None]) * factor * 1e-4)
+
+
+def assert_stored(values: np.ndarray, expected: np.ndarray) -> None:
+    """int16 equals the expected reflectance to half a unit (plus float32's rounding); clipped at what can be stored."""
+    np.testing.assert_array_equal(values == FILL, np.isnan(expected))
+    limited = np.clip(expected / 1e-4, -32767, 32767)
+    known = ~np.isnan(expected)
+    assert np.abs(values[known] - limited[known]).max() <= 0.505
+
+
+@given(
+    column=st.floats(-800, 100_000),
+    row=st.floats(-800, 100_000),
+    size=st.integers(1, 40),
+    pitch=st.sampled_from([10.0, 20.0, 60.0, 700.0]),
+    offsets=st.tuples(st.sampled_from([-1000.0, 0.0, 17.0]), st.sampled_from([-1000.0, 0.0])),
+    parallel=st.booleans(),
+    kind=st.sampled_from(["uint16", "int16"]),
+    seed=st.integers(0, 99),
+)
+def test_the_pass_equals_the_oracle(column, row, size, pitch, offsets, parallel, kind, seed):
+    rng = np.random.default_rng(seed)
+    x, y = axes(column, row, size, pitch, height=5)
+    low = -3000 if kind == "int16" else 0
+    dn = rng.integers(low, 30_000, (2, len(BANDS), 5, size)).astype(kind)
+    dn[rng.random(dn.shape) < 0.2] = 0
+    c, status = FIELD.c(BANDS, x, y)
+    known = patch(FIELD, BANDS, x, y)
+    np.testing.assert_array_equal(known.status, status)
+    fused = harmonise(dn, [known, known], offsets, parallel=parallel)
+    pixelwise = apply_c(dn, c, status, offsets, parallel=parallel)
+    expected = by_hand(dn, c, status, np.array(offsets))
+    assert_stored(fused.values, expected)
+    assert_stored(pixelwise.values, expected)
+    outside = np.isnan(c) & (status == 0)[:, None, None] & (dn != 0)
+    assert fused.uncorrected == pixelwise.uncorrected == outside.sum()
+    as_float = harmonise(dn, [known, known], offsets, dtype="float32").values
+    np.testing.assert_allclose(as_float, expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_a_whole_band_with_seams_equals_the_pixelwise_pass(parallel):
+    x, y = axes(0, 0, 1830, 60.0)
+    dn = np.random.default_rng(0).integers(0, 12_000, (1, 1, 1830, 1830)).astype("uint16")
+    fused = harmonise(dn, [patch(FIELD, ["B02"], x, y)], -1000, parallel=parallel, dtype="float32").values
+    c, status = FIELD.c(["B02"], x, y)
+    np.testing.assert_allclose(fused, apply_c(dn, c, status, -1000, dtype="float32").values, rtol=1e-6)
+
+
+def test_clipping_is_counted_and_only_where_needed():
+    x, y = axes(20_000, 20_000, 4)
+    dn = np.full((1, 1, 4, 4), 20_000, dtype="uint16")
+    dn[0, 0, 0] = [0, 40_000, 65_535, 32_767]
+    known = patch(FIELD, ["B02"], x, y)
+    done = harmonise(dn, [known], 0)
+    c, _ = FIELD.c(["B02"], x, y)
+    assert done.clipped == 2 + int(round(32_767 * float(c[0, 0, 3])) > 32_767)
+    assert list(done.values[0, 0, 0, :3]) == [FILL, 32_767, 32_767]
+    assert harmonise(dn, [known], 0, dtype="float32").clipped == 0
+    negative = np.full((1, 1, 4, 4), -32_000, dtype="int16")
+    low = harmonise(negative, [known], -2000)
+    assert low.clipped == 16
+    assert (low.values == -32_767).all()
+
+
+def test_negative_reflectance_is_kept():
+    x, y = axes(20_000, 20_000, 4)
+    done = harmonise(np.full((1, 1, 4, 4), 600, dtype="uint16"), [patch(FIELD, ["B02"], x, y)], -1000)
+    assert ((done.values < -350) & (done.values > -450)).all()
+
+
+def test_offset_comes_before_c():
+    x, y = axes(20_000, 20_000, 4)
+    done = harmonise(np.full((1, 1, 4, 4), 1000, dtype="uint16"), [patch(FIELD, ["B02"], x, y)], -1000)
+    assert (done.values == 0).all()
+
+
+def test_one_offset_per_time_step_is_not_taken_for_bands():
+    dn = np.full((4, 4, 4, 4), 5000, dtype="uint16")
+    done = harmonise(dn, [NbarStatus.not_requested] * 4, [0, -1000, 0, -2000])
+    assert done.values[:, 0, 0, 0].tolist() == [5000, 4000, 5000, 3000]
+
+
+def test_time_steps_without_metadata_pass_and_are_flagged():
+    x, y = axes(20_000, 20_000, 4)
+    dn = np.full((2, len(BANDS), 4, 4), 5000, dtype="uint16")
+    done = harmonise(dn, [NbarStatus.no_metadata, patch(FIELD, BANDS, x, y)], 0)
+    assert (done.values[0] == 5000).all()
+    assert done.status.tolist() == [[1] * 4, [4, 0, 0, 0]]
+    assert (done.values[1, 0] == 5000).all()
+    assert (done.values[1, 1:] != 5000).all()
+
+
+def test_int16_can_be_written_in_place():
+    x, y = axes(20_000, 20_000, 8)
+    dn = np.random.default_rng(0).integers(1, 9000, (1, 2, 8, 8)).astype("int16")
+    known = patch(FIELD, ["B02", "B12"], x, y)
+    expected = harmonise(dn, [known], -1000).values
+    assert harmonise(dn, [known], -1000, out=dn).values is dn
+    np.testing.assert_array_equal(dn, expected)
+
+
+def test_other_nodata_and_scale():
+    dn = np.full((1, 1, 4, 4), 500, dtype="int16")
+    dn[0, 0, 0, 0] = -9999
+    done = harmonise(dn, [NbarStatus.not_requested], 0, scale=1e-3, nodata=-9999)
+    assert done.values[0, 0, 0, 0] == FILL
+    assert done.values[0, 0, 1, 1] == 5000
+
+
+@pytest.mark.parametrize(
+    ("dn", "patches", "options", "message"),
+    [
+        (np.zeros((1, 1, 2, 2), "float32"), 1, {}, "digital numbers are float32"),
+        (np.zeros((1, 2, 2), "uint16"), 1, {}, r"of shape \(1, 2, 2\)"),
+        ([[1]], 1, {}, "digital numbers are list"),
+        (np.zeros((2, 1, 2, 2), "uint16"), 1, {}, "1 patches for 2 time steps"),
+        (np.zeros((1, 1, 2, 2), "uint16"), 1, {"dtype": "float64"}, "dtype='float64'"),
+        (np.zeros((1, 1, 2, 2), "uint16"), 1, {"offset": [1, 2, 3]}, "offset of shape"),
+        (np.zeros((1, 1, 2, 2), "uint16"), 1, {"offset": np.nan}, "offset of shape"),
+        (np.zeros((1, 1, 2, 2), "uint16"), 1, {"out": np.zeros((1, 1, 2, 3), "int16")}, "out is int16"),
+    ],
+)
+def test_what_does_not_fit_is_refused(dn, patches, options, message):
+    with pytest.raises(InputError, match=message):
+        harmonise(dn, [NbarStatus.not_requested] * patches, **options)
+
+
+def test_a_patch_of_other_bands_is_refused():
+    x, y = axes(0, 0, 4)
+    with pytest.raises(InputError, match="patch 0 has 2 bands, the stack 1"):
+        harmonise(np.zeros((1, 1, 4, 4), "uint16"), [patch(FIELD, ["B02", "B12"], x, y)])
+    with pytest.raises(InputError, match="the status 'applied'"):
+        harmonise(np.zeros((1, 1, 4, 4), "uint16"), [NbarStatus.applied])
+    with pytest.raises(InputError, match=r"c of shape \(1, 1, 4, 5\)"):
+        apply_c(np.zeros((1, 1, 4, 4), "uint16"), np.ones((1, 4, 5)), [0])
+
+
+def test_irregular_axes_are_refused():
+    x, y = axes(0, 0, 4)
+    with pytest.raises(InputError, match="x is not evenly spaced"):
+        patch(FIELD, ["B02"], x + np.array([0, 0, 1, 0]), y)
+    with pytest.raises(InputError, match="x must ascend"):
+        patch(FIELD, ["B02"], x[::-1], y)
+
+
+def test_status_attributes_name_every_code():
+    attrs = status_attrs()
+    assert attrs["flag_meanings"] == "applied no_metadata no_angles sun_too_low not_supported not_requested"
+    assert attrs["flag_values"].tolist() == [0, 1, 2, 3, 4, 5]
