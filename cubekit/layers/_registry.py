@@ -16,6 +16,10 @@ __all__ = ["layer_from", "layer_kinds"]
 
 _BUILT_IN = {
     "sentinel2": "cubekit.layers.sentinel2:Sentinel2",
+    "era5land": "cubekit.layers.climate:Era5Land",
+    "events": "cubekit.layers.climate:Events",
+    "dem": "cubekit.layers.static:Dem",
+    "landcover": "cubekit.layers.static:LandCover",
 }
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cubekit.errors import InputError
 
@@ -20,6 +20,10 @@ __all__ = ["Progress", "Session", "Tally"]
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
+
+
+T = TypeVar("T")
+_REMEMBERED = 16
 
 
 def _quiet(stage: str, done: int, total: int) -> None:
@@ -47,6 +51,7 @@ class Session:
     threads: int | None = None
     progress: Progress = _quiet
     _catalogs: dict[tuple[str, ...], Catalog] = field(default_factory=dict, repr=False)
+    _made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __post_init__(self) -> None:
@@ -64,6 +69,18 @@ class Session:
                 where = [open_demo() if name == "demo" else name for name in names]
                 self._catalogs[names] = open_catalog(where, cache_dir=self.cache_dir)
             return self._catalogs[names]
+
+    def remember(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gives; made once for a key while it is among the few last asked for, so that layers share what they read."""
+        with self._lock:
+            if key in self._made:
+                return self._made[key]  # type: ignore[no-any-return]
+        made = make()
+        with self._lock:
+            self._made[key] = made
+            while len(self._made) > _REMEMBERED:
+                self._made.pop(next(iter(self._made)))
+        return made
 
     def read_options(self, catalog: Catalog) -> ReadOptions:
         """Options of the read room for files of `catalog`."""
