@@ -148,7 +148,7 @@ def _baseline(day: np.datetime64) -> str:
 def granules(passes: tuple[Acquisition, ...]) -> tuple[Granule, ...]:
     """The products of all passes.
 
-    Every pass is delivered in 33UTS, every eighth also in the next zone (32UQB), every tenth also in the overlapping northern tile
+    Every pass is delivered in 33UTS, every tenth also in the next zone (32UQB), every thirteenth also in the overlapping northern tile
     (33UTT), every twentieth in the next zone only. Of the passes before the offset came, every seventh was reprocessed by a
     baseline that has it; the first of them is there in both versions.
     """
@@ -162,8 +162,8 @@ def granules(passes: tuple[Acquisition, ...]) -> tuple[Granule, ...]:
         if order % 20 == 13:
             names = ["32UQB"]
         else:
-            names += ["32UQB"] if order % 8 == 2 else []
-            names += ["33UTT"] if order % 10 == 4 else []
+            names += ["32UQB"] if order % 10 == 2 else []
+            names += ["33UTT"] if order % 13 == 4 else []
         if reprocessed and not duplicated:
             baselines, duplicated = [operational, REPROCESSED], True
         products += [Granule(one, TILES[name], baseline) for name in names for baseline in baselines]

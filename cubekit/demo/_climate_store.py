@@ -17,22 +17,22 @@ from cubekit.demo._weather import CELLS, LATITUDES, LONGITUDES
 __all__ = ["VARIABLES", "write_climate"]
 
 VARIABLES: dict[str, tuple[str, str, int, float]] = {
-    "t2m": ("2 metre temperature", "K", 167, 2.0**-5),
-    "d2m": ("2 metre dewpoint temperature", "K", 168, 2.0**-5),
-    "sp": ("Surface pressure", "Pa", 134, 4.0),
+    "t2m": ("2 metre temperature", "K", 167, 2.0**-4),
+    "d2m": ("2 metre dewpoint temperature", "K", 168, 2.0**-4),
+    "sp": ("Surface pressure", "Pa", 134, 16.0),
     "u10": ("10 metre U wind component", "m s**-1", 165, 2.0**-4),
     "v10": ("10 metre V wind component", "m s**-1", 166, 2.0**-4),
-    "swvl1": ("Volumetric soil water layer 1", "m**3 m**-3", 39, 2.0**-12),
-    "swvl2": ("Volumetric soil water layer 2", "m**3 m**-3", 40, 2.0**-12),
-    "swvl3": ("Volumetric soil water layer 3", "m**3 m**-3", 41, 2.0**-12),
-    "swvl4": ("Volumetric soil water layer 4", "m**3 m**-3", 42, 2.0**-12),
+    "swvl1": ("Volumetric soil water layer 1", "m**3 m**-3", 39, 2.0**-10),
+    "swvl2": ("Volumetric soil water layer 2", "m**3 m**-3", 40, 2.0**-10),
+    "swvl3": ("Volumetric soil water layer 3", "m**3 m**-3", 41, 2.0**-10),
+    "swvl4": ("Volumetric soil water layer 4", "m**3 m**-3", 42, 2.0**-10),
     "tp": ("Total precipitation", "m", 228, 2.0**-17),
-    "ssrd": ("Surface solar radiation downwards", "J m**-2", 169, 2.0**11),
-    "ssr": ("Surface net solar radiation", "J m**-2", 176, 2.0**11),
-    "strd": ("Surface thermal radiation downwards", "J m**-2", 175, 2.0**11),
-    "str": ("Surface net thermal radiation", "J m**-2", 177, 2.0**10),
-    "e": ("Evaporation", "m of water equivalent", 182, 2.0**-18),
-    "pev": ("Potential evaporation", "m", 228_251, 2.0**-18),
+    "ssrd": ("Surface solar radiation downwards", "J m**-2", 169, 2.0**12),
+    "ssr": ("Surface net solar radiation", "J m**-2", 176, 2.0**12),
+    "strd": ("Surface thermal radiation downwards", "J m**-2", 175, 2.0**12),
+    "str": ("Surface net thermal radiation", "J m**-2", 177, 2.0**11),
+    "e": ("Evaporation", "m of water equivalent", 182, 2.0**-17),
+    "pev": ("Potential evaporation", "m", 228_251, 2.0**-17),
 }
 """Long name, units, GRIB parameter and the step to which values are rounded."""
 

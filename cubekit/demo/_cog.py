@@ -34,18 +34,9 @@ class _Level:
     tags: list[Tag]
 
 
-def _halve(pixels: npt.NDArray[Any], nodata: float | None, average: bool) -> npt.NDArray[Any]:
-    """Half the size: the mean of the valid pixels of each 2 x 2 block, or its upper-left pixel."""
-    if not average:
-        return np.ascontiguousarray(pixels[::2, ::2])
-    rows, columns = pixels.shape
-    padded = np.pad(pixels, ((0, rows % 2), (0, columns % 2)), mode="edge")
-    blocks = padded.reshape(padded.shape[0] // 2, 2, padded.shape[1] // 2, 2)
-    valid = np.ones(blocks.shape, bool) if nodata is None else blocks != nodata
-    count = valid.sum(axis=(1, 3), dtype=np.float32)
-    total = np.where(valid, blocks, 0).sum(axis=(1, 3), dtype=np.float32)
-    mean = np.divide(total, count, out=np.full(total.shape, nodata or 0, np.float32), where=count > 0)
-    return (mean if pixels.dtype.kind == "f" else np.rint(mean)).astype(pixels.dtype)
+def _reduce(pixels: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
+    """Every `factor`-th pixel: an overview by nearest neighbour, which no reader can mistake for an average."""
+    return np.ascontiguousarray(pixels[::factor, ::factor])
 
 
 def _compress(pixels: npt.NDArray[Any], tile: int) -> list[bytes]:
@@ -53,11 +44,12 @@ def _compress(pixels: npt.NDArray[Any], tile: int) -> list[bytes]:
     for top in range(0, pixels.shape[0], tile):
         for left in range(0, pixels.shape[1], tile):
             part = pixels[top : top + tile, left : left + tile]
-            block = np.pad(part, ((0, 0), (0, tile - part.shape[1])), mode="edge")
-            block = np.pad(block, ((0, tile - part.shape[0]), (0, 0)))
-            if block.dtype.kind != "f":
-                block = np.concatenate([block[:, :1], np.diff(block, axis=1)], axis=1)
-            blocks.append(bytes(imagecodecs.deflate_encode(np.ascontiguousarray(block).tobytes(), level=6)))
+            rows, columns = part.shape
+            block = np.zeros((tile, tile), pixels.dtype)
+            block[:rows, :columns] = part
+            if pixels.dtype.kind != "f":
+                block[:rows, 1:columns] -= part[:, :-1]
+            blocks.append(bytes(imagecodecs.deflate_encode(block.tobytes(), level=6)))
     return blocks
 
 
@@ -122,8 +114,7 @@ def write_cog(
     epsg: int,
     *,
     nodata: float | None,
-    overviews: int = 1,
-    average: bool = True,
+    overview: int | None = 4,
     tile: int = 256,
     point: bool = False,
 ) -> int:
@@ -140,23 +131,20 @@ def write_cog(
     epsg
         4326 or a projected code.
     nodata
-        Declared nodata value, ignored in averages; None for none.
-    overviews
-        How many, each half the one before.
-    average
-        Overviews by mean (measurements) or by nearest pixel (classes).
+        Declared nodata value; None for none.
+    overview
+        Reduction of the one overview, made by nearest neighbour; None for no overview.
     tile
         Side of the internal tiles, pixels.
     point
         True writes PixelIsPoint: the tie point is the centre of the first pixel; the pixels lie at the same place.
     """
     levels = []
-    for order in range(overviews + 1):
-        pixels = pixels if order == 0 else _halve(pixels, nodata, average)
-        tags = _tags(pixels, tile, order > 0) + (_geo_tags(transform, epsg, point) if order == 0 else [])
+    for order, level in enumerate([pixels] if overview is None else [pixels, _reduce(pixels, overview)]):
+        tags = _tags(level, tile, order > 0) + (_geo_tags(transform, epsg, point) if order == 0 else [])
         if nodata is not None:
             tags.append((42113, "s", f"{nodata:g}".encode() + b"\0"))
-        levels.append(_Level(pixels, _compress(pixels, tile), tags))
+        levels.append(_Level(level, _compress(level, tile), tags))
     content = _assemble(levels)
     path.write_bytes(content)
     return len(content)

@@ -134,8 +134,9 @@ def _soil(rain: Array, demand: Array) -> tuple[Array, Array]:
         content = content - taken * demand[day] / _LAYERS
         content[0] += rain[day] / _LAYERS[0, 0]
         surplus = np.maximum(content - _CAPACITY, 0.0) * np.array([0.7, 0.4, 0.15, 0.01])[:, None] * _LAYERS
-        content = np.minimum(content - surplus / _LAYERS, _SATURATION)
+        content = content - surplus / _LAYERS
         content[1:] += surplus[:-1] / _LAYERS[1:]
+        content = np.minimum(content, _SATURATION)
         layers[:, day], met[day] = content, taken.sum(axis=0)
     return layers, met
 

@@ -32,6 +32,8 @@ _BANDS = {
     "B11": ("swir16", 1.610, 0.143),
     "B12": ("swir22", 2.190, 0.242),
 }
+_FINER_NAMES = {"B05": "rededge071", "B06": "rededge075", "B07": "rededge078", "B8A": "nir08"}
+"""Common names that version 2 of the eo extension tells apart."""
 _CONTENT = {
     "s2:nodata_pixel_percentage": "NODATA_PIXEL_PERCENTAGE",
     "s2:cloud_shadow_percentage": "CLOUD_SHADOW_PERCENTAGE",
@@ -90,8 +92,8 @@ def _band_fields(band: str, version: str) -> JSON:
     common, centre, width = _BANDS[band]
     if version == "1.0.0":
         return {"eo:bands": [{"name": band, "common_name": common, "center_wavelength": centre, "full_width_half_max": width}]}
-    named = {"red": "red", "rededge": "rededge"}.get(common, common)
-    return {"bands": [{"name": band, "eo:common_name": named, "eo:center_wavelength": centre, "eo:full_width_half_max": width}]}
+    common = _FINER_NAMES.get(band, common)
+    return {"bands": [{"name": band, "eo:common_name": common, "eo:center_wavelength": centre, "eo:full_width_half_max": width}]}
 
 
 def _assets(rendered: Rendered, version: str) -> JSON:

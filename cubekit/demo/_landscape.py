@@ -100,7 +100,7 @@ class Landscape:
 
     def _make_units(self) -> Units:
         fields = np.arange(_BLOCKS)
-        kinds = [np.where(hash01(self.seed + 11, fields) < 0.17, Kind.GRASS, Kind.ARABLE)]
+        kinds = [np.where(hash01(self.seed + 11, fields) < 0.22, Kind.GRASS, Kind.ARABLE)]
         for kind in list(Kind)[1:]:
             kinds.append(np.full(_STANDS, kind))
         kind = np.concatenate(kinds).astype(np.uint8)
@@ -118,7 +118,9 @@ class Landscape:
         hills = 26.0 * fractal(x, y, 2300.0, 4, self.seed + 21)
         valley = 48.0 * (1.0 - np.exp(-((self._river_distance(x, y) / 1500.0) ** 2)))
         height = 98.0 + valley + hills * (0.35 + valley / 48.0 * 0.65)
-        return np.where(self._lake_depth(x, y) > 0, _LAKE_LEVEL, np.maximum(height, _LAKE_LEVEL + 0.5))
+        shore = np.clip(-self._lake_depth(x, y) / 0.7, 0.0, 1.0)
+        basin = shore * shore * (3.0 - 2.0 * shore)
+        return np.asarray(_LAKE_LEVEL + np.maximum(height - _LAKE_LEVEL, 0.5) * basin)
 
     def _river_distance(self, x: Array, y: Array) -> Array:
         """Distance to the river's centre line, metres, negative on its right bank."""
@@ -203,7 +205,7 @@ class Landscape:
         return np.where(self._forest(x, y), trees, unit)
 
     def _draw_banks(self, unit: Array, x: Array, y: Array, river: Array, depth: Array) -> Array:
-        meadow = river < 150.0 + 110.0 * value_noise(x, y, 420.0, self.seed + 76)
+        meadow = river < 210.0 + 150.0 * value_noise(x, y, 420.0, self.seed + 76)
         unit = np.where(meadow & (self.units.kind[unit] == Kind.ARABLE), self._stand(Kind.GRASS, unit // 4), unit)
         trees = (river < 62.0) & (value_noise(x, y, 75.0, self.seed + 77) > 0.05)
         unit = np.where(trees, self._stand(Kind.BROADLEAF, unit), unit)

@@ -54,7 +54,7 @@ class Parameters:
     end: str = "2022-12-31"
     climate_start: str = "1991-01-01"
     size: int = 516
-    max_cloud: float = 0.65
+    max_cloud: float = 0.6
 
     def __post_init__(self) -> None:
         first, last, climate = (self._day(name) for name in ("start", "end", "climate_start"))

@@ -92,19 +92,23 @@ def _ratio(model: Model, granule: Granule, band: str, look: _Look) -> npt.NDArra
     west, south, east, north = here.window.bounds()
     corner_x, corner_y = np.meshgrid(np.linspace(west, east, _LATTICE), np.linspace(north, south, _LATTICE))
     px, py = to_plane(corner_x, corner_y, granule.tile.epsg)
-    down, right = _weights(rows), _weights(columns)
     out = np.ones((rows, columns), np.float32)
     for detector in look.present:
-        ratio = down @ model.ratio(granule, band, detector, px, py).astype(np.float32) @ right.T
+        nodes = model.ratio(granule, band, detector, px, py).astype(np.float32)
+        ratio = _stretch(_stretch(nodes, rows).T, columns).T
         np.copyto(out, ratio, where=look.detectors == detector)
     return out
 
 
-@lru_cache(maxsize=16)
-def _weights(count: int) -> npt.NDArray[np.float32]:
-    """Bilinear weights (pixel, lattice point) along one axis."""
-    position = (np.arange(count) + 0.5) / count * (_LATTICE - 1)
-    return np.maximum(1.0 - np.abs(position[:, None] - np.arange(_LATTICE)), 0.0).astype(np.float32)
+def _stretch(nodes: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float32]:
+    """Linear interpolation along the first axis: from lattice points to `count` pixel centres.
+
+    No matrix product: the threads of BLAS would cost more than the few sums.
+    """
+    position = ((np.arange(count) + 0.5) / count * (nodes.shape[0] - 1)).astype(np.float32)
+    before = position.astype(np.intp)
+    share = (position - before)[:, None]
+    return np.asarray(nodes[before] * (1 - share) + nodes[before + 1] * share)
 
 
 def _bands(model: Model, granule: Granule, look: _Look) -> dict[str, npt.NDArray[np.uint16]]:
@@ -151,20 +155,20 @@ def render(model: Model, granule: Granule, root: Path, folder: str) -> Rendered:
     files: dict[str, str] = {}
     sizes: dict[str, int] = {}
 
-    def put(key: str, name: str, pixels: Array, resolution: int, *, nodata: int | None, overviews: int, average: bool) -> None:
+    def put(key: str, name: str, pixels: Array, resolution: int, *, overview: int | None = 4) -> None:
         files[key] = f"{folder}/{name}"
         transform = window.transform(resolution)
-        sizes[key] = write_cog(root / files[key], pixels, transform, tile.epsg, nodata=nodata, overviews=overviews, average=average)
+        sizes[key] = write_cog(root / files[key], pixels, transform, tile.epsg, nodata=0, overview=overview)
 
     looks = {resolution: _look(model, granule, resolution) for resolution in (10, 20)}
     window = looks[10].stage.window
     for resolution, look in looks.items():
         for band, numbers in _bands(model, granule, look).items():
-            put(band, f"{stem}_{band}_{resolution}m.tif", numbers, resolution, nodata=0, overviews=1, average=False)
+            put(band, f"{stem}_{band}_{resolution}m.tif", numbers, resolution)
         name = f"MSK_DETFOO_{resolution}m"
-        put(name, f"{name}.tif", look.detectors, resolution, nodata=0, overviews=0, average=False)
+        put(name, f"{name}.tif", look.detectors, resolution, overview=None)
     classes = model.classes(granule, looks[20].stage.surface, looks[20].detectors, looks[20].opacity)
-    put("SCL", f"{stem}_SCL_20m.tif", classes, 20, nodata=0, overviews=1, average=False)
+    put("SCL", f"{stem}_SCL_20m.tif", classes, 20)
     content, views = _content(classes), _views(tile.name, granule.acquisition.track)
     document, sun = granule_xml(granule, views, content)
     files["granule-metadata"] = f"{folder}/MTD_TL.xml"

@@ -75,7 +75,7 @@ def write_land_cover(model: Model, root: Path) -> list[JSON]:
             tile = f"N{south:02d}E{west:03d}"
             name = f"ESA_WorldCover_10m_{year}_{version}_{tile}"
             href = f"esa-worldcover/{name}_Map.tif"
-            write_cog(root / href, cover, transform, 4326, nodata=0, average=False)
+            write_cog(root / href, cover, transform, 4326, nodata=0)
             properties = {
                 "datetime": None,
                 "start_datetime": f"{year}-01-01T00:00:00Z",

@@ -183,7 +183,7 @@ def write_world(
     end: str = "2022-12-31",
     climate_start: str = "1991-01-01",
     size: int = 516,
-    max_cloud: float = 0.65,
+    max_cloud: float = 0.6,
     threads: int | None = None,
 ) -> World:
     """Write a simulated world: a STAC item collection, its rasters and metadata, and thirty years of hourly climate.
