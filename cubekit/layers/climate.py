@@ -199,7 +199,9 @@ def _with_table(ds: xr.Dataset, table: pd.DataFrame, time: TimeRange) -> xr.Data
             values = values.astype("datetime64[ns]")
         attrs = {"units": TABLE_UNITS[name]} if TABLE_UNITS.get(name) else {}
         columns[f"event_{name}"] = ("event", values, {"long_name": f"event: {name.replace('_', ' ')}", **attrs})
-    return ds.assign(columns).assign_coords(event=("event", np.asarray(table.index, dtype=str), {"long_name": "persistent id of the event"}))
+    return ds.assign(columns).assign_coords(
+        event=("event", np.asarray(table.index, dtype=str), {"long_name": "persistent id of the event"})
+    )
 
 
 def _flat(table: xr.Dataset, prefix: str) -> xr.Dataset:
@@ -207,5 +209,3 @@ def _flat(table: xr.Dataset, prefix: str) -> xr.Dataset:
     table = table.copy(deep=False)
     table.attrs = {f"{prefix}_{key}": value for key, value in table.attrs.items()}
     return table
-
-

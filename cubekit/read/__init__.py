@@ -5,12 +5,14 @@ from __future__ import annotations
 from cubekit.read._api import forget_headers, plan_reads, read_assets, read_many
 from cubekit.read._bytes import read_bytes
 from cubekit.read._lazy import lazy_stack
+from cubekit.read._native import NativeWindow, read_native
 from cubekit.read._types import AssetOutcome, AssetRead, Engine, Progress, ReadOptions, ReadPlan, ReadStatus, Sign, Signer
 
 __all__ = [
     "AssetOutcome",
     "AssetRead",
     "Engine",
+    "NativeWindow",
     "Progress",
     "ReadOptions",
     "ReadPlan",
@@ -23,4 +25,5 @@ __all__ = [
     "read_assets",
     "read_bytes",
     "read_many",
+    "read_native",
 ]
