@@ -6,6 +6,7 @@ import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import urljoin
 
 from cubekit.catalog._http import ApiClient
@@ -28,16 +29,16 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class _Budget:
-    """Deadline of one search, and how many requests it may spend on doubtful answers."""
+    """Deadline of one search, and how many requests it may spend on checking answers that cannot be believed."""
 
-    def __init__(self, seconds: float, requests: int) -> None:
+    def __init__(self, seconds: float) -> None:
         self.deadline = time.monotonic() + seconds
-        self.requests = requests
+        self.requests = DOUBT_REQUESTS
 
-    def spend(self, number: int) -> bool:
-        """Take `number` requests; False where they are used up."""
-        self.requests -= number
-        return self.requests >= 0
+    @property
+    def left(self) -> bool:
+        """False where the requests are used up."""
+        return self.requests > 0
 
 
 class ApiSource:
@@ -61,6 +62,9 @@ class ApiSource:
         self._client = ApiClient(options)
         self._search: tuple[str, str] | None = ("POST", search_url) if search_url else None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remade, (self.url, self.options, self.page_limit, self._search)
+
     def fetch(self, question: Question) -> list[JSON]:
         """All items that the server has for a question, undecoded; duplicates are possible.
 
@@ -71,7 +75,7 @@ class ApiSource:
         CatalogError
             If the server is down, answers what is no STAC, or demonstrably withholds items.
         """
-        budget = _Budget(self.options.total_timeout, DOUBT_REQUESTS)
+        budget = _Budget(self.options.total_timeout)
         self._endpoint(budget)
         jobs = [(box, span) for box in question.boxes for span in self._spans(question.span)]
         if len(jobs) == 1:
@@ -109,19 +113,24 @@ class ApiSource:
             self._search = ("POST" if posts else "GET", urljoin(self.url, (posts or found)[0]["href"]))
         return self._search
 
-    def _walk(self, question: Question, box: BBox, span: Span | None, budget: _Budget) -> Walk:
+    def _walk(self, question: Question, box: BBox, span: Span | None, budget: _Budget, *, doubt: bool = False) -> Walk:
         body: JSON = {"collections": [question.collection], "bbox": list(box), "limit": self.page_limit}
         if span is not None:
             body["datetime"] = "/".join(stamp(moment) for moment in span)
         if question.query:
             body["query"] = {key: dict(conditions) for key, conditions in question.query.items()}
         method, url = self._endpoint(budget)
+
+        def ask(request: Request) -> Any:
+            budget.requests -= doubt
+            return self._client.ask(request, budget.deadline)
+
         try:
-            return walk(lambda request: self._client.ask(request, budget.deadline), first_request(method, url, body), self.page_limit)
+            return walk(ask, first_request(method, url, body), self.page_limit)
         except CatalogError as error:
             if method == "POST" and error.context.get("status") in (404, 405, 415, 501):
                 self._search = ("GET", url)
-                return self._walk(question, box, span, budget)
+                return self._walk(question, box, span, budget, doubt=doubt)
             raise
 
     def _complete(self, question: Question, box: BBox, span: Span | None, budget: _Budget) -> list[JSON]:
@@ -134,9 +143,9 @@ class ApiSource:
         parts = _parts(span or (EPOCH, datetime.now(UTC) + timedelta(days=1)), found)
         if not parts and not found.certain:
             return found.features
-        if not parts or not budget.spend(len(parts)):
+        if not parts or not budget.left or (found.certain and not found.features):
             raise self._lost(found)
-        answers = [self._walk(question, box, part, budget) for part in parts]
+        answers = [self._walk(question, box, part, budget, doubt=True) for part in parts]
         known = {fingerprint(feature) for feature in found.features}
         if not found.certain and known.issuperset(fingerprint(feature) for answer in answers for feature in answer.features):
             return found.features
@@ -153,6 +162,12 @@ class ApiSource:
             remedy="Search a shorter time range or a smaller area, or use another catalogue",
             url=self.url,
         )
+
+
+def _remade(url: str, options: ApiOptions, page_limit: int, search: tuple[str, str] | None) -> ApiSource:
+    source = ApiSource(url, options, page_limit=page_limit)
+    source._search = search
+    return source
 
 
 def _parts(span: Span, found: Walk) -> list[Span]:

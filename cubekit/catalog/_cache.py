@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from shapely.geometry.base import BaseGeometry
@@ -42,6 +43,9 @@ class SearchCache:
         self.folder, self.max_age = folder, max_age
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SearchCache, (self.folder, self.max_age)
 
     def get(self, question: JSON, fetch: Callable[[], list[JSON]]) -> list[JSON]:
         """The kept answer, or else the one of `fetch`, which is kept; threads with one question wait for one fetch."""

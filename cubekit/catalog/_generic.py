@@ -41,7 +41,7 @@ def provenance(item: JSON) -> str | None:
 
 
 def profile_of(item: JSON, catalogue: str | None) -> Profile:
-    """Profile of an item: the catalogue's table, else that of the catalogue that wrote its pixels, else deduced from the item.
+    """Profile of an item: of the catalogue, else of the catalogue that wrote its pixels, else deduced from what it says.
 
     Collections that everybody serves the same way (`COMMON`) have one table everywhere; Sentinel-2 is none of them.
     """
@@ -57,8 +57,8 @@ def profile_of(item: JSON, catalogue: str | None) -> Profile:
 def deduced_profile(item: JSON, collection: str) -> Profile:
     """Profile out of what an item says of itself.
 
-    Band names: for Sentinel-2 those of the product (``B02`` ... ``B8A``, ``SCL``), found by the asset key or by ``bands``/``eo:bands`` (name,
-    then common name); for anything else the asset keys. Of several assets for a band (``B02_10m``, ``B02_20m``) the finest comes first.
+    Band names: for Sentinel-2 those of the product (``B02`` ... ``B8A``, ``SCL``), found by the asset key or ``bands``/``eo:bands`` (name
+    or common name); for anything else the asset keys. Of several assets for a band (``B02_10m``, ``B02_20m``) the finest comes first.
     Scale, offset and nodata: as declared; a Sentinel-2 item that declares no offset has the one of its processing baseline.
     """
     sentinel2 = is_sentinel2(item)

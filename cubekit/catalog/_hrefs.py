@@ -15,8 +15,8 @@ __all__ = ["REMOTE_SCHEMES", "RefusedHrefError", "below_root", "checked_href", "
 REMOTE_SCHEMES = frozenset({"http", "https", "s3", "gs", "az", "abfs", "abfss"})
 MAX_HREF = 4096
 
-# A scheme has two letters at least, so that a Windows drive is none.
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+# Schemes, and the prefixes by which GDAL's drivers take addresses apart.
+_SCHEME = re.compile(r"\s*[A-Za-z][A-Za-z0-9+._-]*:")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Parameters of Azure SAS; `sig` alone makes a signature of them, but PC's own client takes any of st, se, sp for one.
 _SAS = frozenset("sig se st sp sv sr si ss srt sip spr skoid sktid skt ske sks skv ses sdd".split())

@@ -14,7 +14,7 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 from pystac_client.stac_api_io import StacApiIO
-from urllib3.exceptions import InvalidHeader
+from urllib3.exceptions import HTTPError, InvalidHeader
 from urllib3.response import BaseHTTPResponse
 from urllib3.util.retry import Retry
 
@@ -129,7 +129,7 @@ class _Session(StacApiIO):
             self.throttle.wait(deadline, request.url)
             try:
                 status, kind, content = self._send(request)
-            except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError) as error:
+            except HTTPError as error:
                 failure = f"its answer breaks off ({type(error).__name__})"
                 continue
             except requests.RequestException as error:
@@ -167,7 +167,8 @@ class _Session(StacApiIO):
 
     def _body(self, response: requests.Response) -> bytes:
         parts, size = [], 0
-        for part in response.iter_content(1 << 16):
+        # read1 returns what has come, so that a server that drips is seen to.
+        while part := response.raw.read1(1 << 16, decode_content=True):
             size += len(part)
             if size > self.options.max_bytes:
                 raise CatalogError(

@@ -16,7 +16,7 @@ __all__ = ["Walk", "fingerprint", "first_request", "walk"]
 
 Ask = Callable[[Request], Any]
 
-MAX_EMPTY_PAGES = 5
+MAX_EMPTY_PAGES = 3
 # Sizes at which servers cut their answers: one of exactly such a size, without a next link and a count, may have been cut.
 USUAL_CAPS = frozenset({10, 20, 25, 30, 50, 100, 200, 250, 500, 1000, 2000, 5000, 10000})
 
@@ -102,7 +102,7 @@ def _judged(found: Walk, doubt: str, limit: int, last: JSON) -> Walk:
         found.doubt, found.certain = f"{matched} items match, but pages give {count}{' and ' + doubt if doubt else ''}", True
     elif doubt and matched is None:
         # A page that was not full should have been the last one.
-        found.doubt, found.certain = doubt, len(last["features"]) >= limit or not last["features"]
+        found.doubt, found.certain = doubt, len(last["features"]) >= limit
     elif matched is None and not doubt and len(last["features"]) in (USUAL_CAPS | {limit, _effective_limit(last)}):
         found.doubt = f"a full page of {len(last['features'])} has no next link"
     return found
