@@ -113,8 +113,8 @@ def _open_zarr(store: Any, name: str, chunks: dict[str, Any] | None) -> xr.Datas
             plain: xr.Dataset = xr.open_zarr(store, chunks=chunks, consolidated=False)
             return plain
     raise ReadError(
-        f"{unsigned(name)} has no consolidated metadata, and over http its content cannot be listed",
-        remedy="Consolidate it with zarr.consolidate_metadata",
+        f"{unsigned(name)} does not exist, or lacks the consolidated metadata that a Zarr store needs over http",
+        remedy="Check the URL; consolidate the store with zarr.consolidate_metadata",
         href=unsigned(name),
     )
 
