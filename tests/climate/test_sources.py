@@ -236,7 +236,7 @@ def test_remote_chunks_are_read_once_and_then_from_disk(grid, tmp_path, truth):
 
 def test_settled_hours_come_from_the_cache_even_after_a_torn_write(tmp_path):
     long = world(140, latitudes=[51.3, 51.2], longitudes=[12.4, 12.5])
-    write_zarr(long, tmp_path / "web.zarr", (240, 2, 2))
+    write_zarr(long, tmp_path / "web.zarr", (720, 2, 2))
     cache = DiskCache(tmp_path / "disk")
     period = TimeRange("2018-06-02", "2018-06-08")
     with serve(tmp_path) as server:
@@ -376,6 +376,27 @@ def test_absent_broken_and_empty_stores(tmp_path):
         site_climate(str(tmp_path / "empty"), *AT, *PERIOD)
     with serve(tmp_path) as server, pytest.raises(ReadError, match=r"gone\.zarr does not exist"):
         site_climate(f"{server.url}/gone.zarr?sig=abcdef", *AT, *PERIOD)
+
+
+def test_chunks_that_are_denied_or_corrupt_are_errors_not_gaps(grid, tmp_path):
+    write_zarr(grid, tmp_path / "web.zarr", (100, 11, 21))
+    good = {p.relative_to(tmp_path).as_posix(): p.read_bytes() for p in (tmp_path / "web.zarr").rglob("*") if p.is_file()}
+
+    def answer(status: int, broken: bytes):
+        def respond(path: str):
+            if "/tp/c/" in path:
+                return status, {}, broken
+            body = good.get(path.lstrip("/"))
+            return (404, {}, b"") if body is None else (200, {}, body)
+
+        return respond
+
+    for status, body, error, message in (
+        (403, b"", AccessDeniedError, "refused access"),
+        (200, b"garbage", ReadError, "could not be read"),
+    ):
+        with serve(tmp_path, answer=answer(status, body)) as server, pytest.raises(error, match=message):
+            site_climate(open_source("path", path=f"{server.url}/web.zarr", cache=False), *AT, *PERIOD)
 
 
 def test_remote_netcdf_is_fetched_once(grid, truth, tmp_path):

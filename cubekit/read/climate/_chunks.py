@@ -20,6 +20,9 @@ Place = tuple[int, int]
 """(row, column) of a cell."""
 
 _BLOCK_BYTES: Final = 64 * 2**20
+_KEPT_HOURS: Final = 720
+"""Kept series are of whole stored chunks, but not shorter than this: a file for every hour helps nobody."""
+
 _SETTLED: Final = np.timedelta64(120, "D")
 """ERA5T becomes ERA5 after two to three months: what is younger than this before a store's end is not kept on disk."""
 
@@ -42,6 +45,8 @@ class ChunkReader:
     ----------
     data
         Lazy; its arrays' ``chunks`` encoding or dask chunks say how it is stored.
+    label
+        What an error calls the store.
     identity
         What names the store in the cache: URL and grid.
     cache
@@ -51,6 +56,7 @@ class ChunkReader:
     """
 
     data: xr.Dataset
+    label: str
     identity: str
     cache: DiskCache | None = None
     workers: int = 8
@@ -89,7 +95,7 @@ class ChunkReader:
         return {name: values[:, order] for name, values in result.items()}
 
     def _plan(self, name: str, start: int, stop: int, places: Sequence[Place]) -> list[_Block]:
-        """Blocks of whole time chunks, each within one spatial chunk and about 64 MB; kept ones are one chunk long."""
+        """Blocks of whole time chunks, each within one spatial chunk and about 64 MB; kept ones are as short as is sensible."""
         hours, rows, columns = self.chunk_shape(name)
         groups: dict[Place, list[Place]] = {}
         for place in places:
@@ -98,7 +104,9 @@ class ChunkReader:
         blocks = []
         for members in groups.values():
             box = np.ptp([p[0] for p in members]) + 1, np.ptp([p[1] for p in members]) + 1
-            several = 1 if self.cache else max(1, _BLOCK_BYTES // (4 * hours * int(box[0]) * int(box[1])))
+            several = max(1, _BLOCK_BYTES // (4 * hours * int(box[0]) * int(box[1])))
+            if self.cache:
+                several = -(-_KEPT_HOURS // hours)
             step = hours * several
             first = start // step * step if self.cache or hours < total else start
             for begin in range(first, stop, step):

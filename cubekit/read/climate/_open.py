@@ -5,8 +5,9 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -18,12 +19,12 @@ from zarr.errors import BaseZarrError
 from zarr.storage import ObjectStore
 
 from cubekit.climate import canonical_hourly, canonical_names
-from cubekit.errors import AccessDeniedError, InputError, ReadError
+from cubekit.errors import AccessDeniedError, CubekitError, InputError, ReadError
 from cubekit.read.climate._cache import DiskCache
 from cubekit.read.climate._credentials import require_safe_host
 from cubekit.redact import redact, unsigned
 
-__all__ = ["as_read_error", "is_remote", "open_era5"]
+__all__ = ["READ_ERRORS", "as_read_error", "is_remote", "open_era5"]
 
 _SCHEMES = ("http", "https", "s3", "gs", "az", "abfs")
 _OPTIONS = {"headers", "config", "client_options", "retry_config", "anon", "endpoint_url", "key", "secret", "token", "region"}
@@ -36,6 +37,10 @@ _S3 = {
 }
 _REFUSED = re.compile(r"\b40[13] (Unauthorized|Forbidden)\b")
 _NETCDF = (".nc", ".nc4", ".netcdf", ".h5", ".cdf")
+
+
+READ_ERRORS: Final = (BaseError, BaseZarrError, OSError, ValueError, RuntimeError)
+"""What storage libraries raise when a store or chunk cannot be read or decoded."""
 
 
 def is_remote(path: str) -> bool:
@@ -78,11 +83,10 @@ def _object_store(url: str, options: Mapping[str, Any]) -> Any:
         config.update({target: options[source] for source, target in _S3.items() if options.get(source)})
         if options.get("anon"):
             config["skip_signature"] = True
-    arguments: dict[str, Any] = {"client_options": client}
+    retry = options.get("retry_config") or {"max_retries": 5, "retry_timeout": timedelta(seconds=180)}
+    arguments: dict[str, Any] = {"client_options": client, "retry_config": retry}
     if config:
         arguments["config"] = config
-    if options.get("retry_config"):
-        arguments["retry_config"] = options["retry_config"]
     return from_url(url, **arguments)
 
 
@@ -128,9 +132,9 @@ def _open_one(path: str, options: Mapping[str, Any], cache: DiskCache | None, ch
         if not Path(path).exists():
             raise ReadError(f"{path} does not exist", remedy="Check the path", href=path)
         return _open_zarr(path, path, chunks) if _is_zarr(path) else xr.open_dataset(path, chunks=chunks)
-    except (BaseError, BaseZarrError, OSError, ValueError, KeyError) as error:
-        if isinstance(error, (ReadError, InputError, AccessDeniedError)):
-            raise
+    except CubekitError:
+        raise
+    except (*READ_ERRORS, KeyError) as error:
         raise as_read_error(error, path) from None
 
 

@@ -16,7 +16,7 @@ from cubekit.errors import CubekitError, InputError, NothingFoundError, ReadErro
 from cubekit.read.climate._base import CELL_ATTRS, Hourly, hours_around
 from cubekit.read.climate._cache import DiskCache
 from cubekit.read.climate._chunks import ChunkReader, Place
-from cubekit.read.climate._open import as_read_error, is_remote, open_era5
+from cubekit.read.climate._open import READ_ERRORS, as_read_error, is_remote, open_era5
 from cubekit.redact import unsigned
 from cubekit.site import Site, TimeRange
 
@@ -81,7 +81,7 @@ class StoreSource:
             raise ReadError(f"{label} holds no hour", remedy="Check the store", href=label)
         grid = "" if "latitude" not in data.dims else f"{data.sizes} {data['latitude'].values[0]} {data['longitude'].values[0]}"
         identity = f"{label} {grid.partition('time')[0]} {times[0]}"
-        return ChunkReader(data, identity, self.cache if remote else None)
+        return ChunkReader(data, label, identity, self.cache if remote else None)
 
     @cached_property
     def _masks(self) -> dict[tuple[int, int], np.ndarray]:
@@ -125,10 +125,8 @@ class StoreSource:
         places = [_place(data, cell) for cell in cells]
         try:
             series = reader.series(names, start, stop, places)
-        except (OSError, ValueError, RuntimeError) as error:
-            if isinstance(error, CubekitError):
-                raise
-            raise as_read_error(error, reader.identity.split()[0]) from None
+        except READ_ERRORS as error:
+            raise as_read_error(error, reader.label) from None
         times = data["time"].values[start:stop].astype("datetime64[ns]")
         extra = {n: ("time", c.values[start:stop]) for n, c in data.coords.items() if n != "time" and c.dims == ("time",)}
         attrs = {
@@ -225,21 +223,22 @@ class StoreSource:
         for i in np.unique(rows // tall):
             for j in np.unique(columns // wide):
                 if (i, j) not in self._masks:
-                    self._masks[(i, j)] = self._chunk_mask(data[probe], slice(i * tall, (i + 1) * tall), slice(j * wide, (j + 1) * wide))
+                    self._masks[(i, j)] = self._chunk_mask(reader, probe, slice(i * tall, (i + 1) * tall), slice(j * wide, (j + 1) * wide))
                 inside = np.ix_(rows // tall == i, columns // wide == j)
                 mask[inside] = self._masks[(i, j)][np.ix_(rows[rows // tall == i] - i * tall, columns[columns // wide == j] - j * wide)]
         coords = {"latitude": data["latitude"].values[rows], "longitude": data["longitude"].values[columns]}
         return xr.DataArray(mask, dims=("latitude", "longitude"), coords=coords)
 
-    def _chunk_mask(self, array: xr.DataArray, rows: slice, columns: slice) -> np.ndarray:
+    @staticmethod
+    def _chunk_mask(reader: ChunkReader, probe: str, rows: slice, columns: slice) -> np.ndarray:
         """Cells with a value in the middle of the record; where none has, in its first or last hour."""
-        window = array.isel(latitude=rows, longitude=columns)
-        count = array.sizes["time"]
+        window = reader.data[probe].isel(latitude=rows, longitude=columns)
+        count = window.sizes["time"]
         for hour in (count // 2, 0, count - 1):
             try:
                 mask = np.isfinite(window.isel(time=hour).transpose("latitude", "longitude").values)
-            except (OSError, ValueError, RuntimeError) as error:
-                raise as_read_error(error, self.name) from None
+            except READ_ERRORS as error:
+                raise as_read_error(error, reader.label) from None
             if mask.any():
                 break
         return np.asarray(mask)
