@@ -235,7 +235,7 @@ def test_remote_chunks_are_read_once_and_then_from_disk(grid, tmp_path, truth):
 
 
 def test_settled_hours_come_from_the_cache_even_after_a_torn_write(tmp_path):
-    long = world(140, latitudes=[51.3, 51.2], longitudes=[12.4, 12.5])
+    long = world(160, latitudes=[51.3, 51.2], longitudes=[12.4, 12.5])
     write_zarr(long, tmp_path / "web.zarr", (720, 2, 2))
     cache = DiskCache(tmp_path / "disk")
     period = TimeRange("2018-06-02", "2018-06-08")
