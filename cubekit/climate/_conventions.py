@@ -143,11 +143,13 @@ def is_running_total(days: FloatArray, least: int = 1) -> bool | None:
         None: too few complete days with anything in them, or neither.
     """
     amount = np.abs(days)
-    # A constant day may be either.
-    complete = np.isfinite(amount).all(axis=1) & (np.ptp(amount, axis=1) > 0)
+    size = np.max(amount, axis=1, keepdims=True, initial=0.0)
+    # A constant day may be either; of a day with little in it (polar night, a trace of rain) 16-bit packing leaves noise.
+    whole = np.isfinite(amount).all(axis=1)
+    largest = np.max(size[:, 0], where=whole, initial=0.0)
+    complete = whole & (np.ptp(amount, axis=1) > 0) & (size[:, 0] > 0.05 * largest)
     if complete.sum() < least:
         return None
-    size = np.max(amount, axis=1, keepdims=True, initial=0.0)
     # A thousandth of the day's total is GRIB packing.
     grows = (np.diff(days * np.sign(days[:, -1:, :] + (days[:, -1:, :] == 0)), axis=1) >= -1e-3 * size).all(axis=1)
     share = float(grows[complete].mean())

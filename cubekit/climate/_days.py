@@ -11,13 +11,14 @@ import numpy.typing as npt
 
 from cubekit.climate._cells import wrap_longitude
 from cubekit.errors import InputError
+from cubekit.site import TimeRange
 from cubekit.typing import FloatArray
 
 __all__ = ["Date", "Day", "DayAxis", "solar_offset"]
 
 Day = Literal["utc", "solar"]
 Date = str | date | np.datetime64
-"""A day, as `numpy.datetime64` reads it."""
+"""A day, as `cubekit.site.TimeRange` reads it."""
 
 _HOUR = np.timedelta64(1, "h")
 
@@ -26,14 +27,6 @@ def solar_offset(longitude: npt.ArrayLike) -> np.ndarray:
     """Whole hours that mean solar time at `longitude` (degrees east) is ahead of UTC: -12 to 12."""
     offset: np.ndarray = np.rint(wrap_longitude(longitude) / 15.0).astype(int)
     return offset
-
-
-def _day(when: Any) -> np.datetime64:
-    try:
-        day: np.datetime64 = np.datetime64(when).astype("datetime64[D]")
-    except ValueError as error:
-        raise InputError(f"{when!r} is no date", remedy="Give YYYY-MM-DD") from error
-    return day
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +41,10 @@ class DayAxis:
         """The days from `start` to `end`, by default those the stamps lie in; a last stamp at 00:00 only closes the day before."""
         if times.size == 0 and (start is None or end is None):
             raise InputError("No hour in the data and no time range given", remedy="Give start and end")
-        first = _day(times[0] if start is None else start)
-        last = _day(max(times[-1] - _HOUR, times[0]) if end is None else end)
-        if last < first:
-            raise InputError(f"The end {last} lies before the start {first}", remedy="Swap them")
-        return cls(first, last)
+        first: Any = times[0] if start is None else start
+        last: Any = max(times[-1] - _HOUR, times[0]) if end is None else end
+        period = TimeRange(first, last)
+        return cls(period.start, period.end)
 
     @property
     def days(self) -> np.ndarray:

@@ -33,7 +33,13 @@ def daily_dataset(axis: DayAxis, table: dict[str, FloatArray], hourly: xr.Datase
     bounds = np.stack([days, days + np.timedelta64(1, "D")], axis=1) - shift
     attrs = {"standard_name": "time", "long_name": f"day of {'UTC' if day == 'utc' else 'local mean solar time'}", "axis": "T"}
     result = result.assign_coords(time=("time", days, {**attrs, "bounds": "time_bnds"}))
-    result = result.assign_coords(time_bnds=(("time", "bnds"), bounds, {"long_name": "bounds of the day in UTC"}))
+    result = result.assign_coords(
+        time_bnds=(
+            ("time", "bnds"),
+            bounds,
+            {"long_name": "bounds of the day" + (" in UTC" if offsets.size == 1 else "")},
+        )
+    )
     result["time"].encoding, result["time_bnds"].encoding = dict(TIME_ENCODING), dict(TIME_ENCODING)
     for name in DAILY:
         if name in table:

@@ -66,7 +66,16 @@ RATES: Final = {
 """ERA5's mean rates, per second, over the hour that ends at the stamp; and the hourly amount each becomes."""
 
 _FACTORS: Final[dict[str, dict[str, tuple[float, float]]]] = {
-    "K": {"K": (1, 0), "kelvin": (1, 0), "degC": (1, 273.15), "celsius": (1, 273.15), "C": (1, 273.15), "degF": (5 / 9, 255.372222)},
+    "K": {
+        "K": (1, 0),
+        "kelvin": (1, 0),
+        "degC": (1, 273.15),
+        "celsius": (1, 273.15),
+        "deg_C": (1, 273.15),
+        "degree_Celsius": (1, 273.15),
+        "C": (1, 273.15),
+        "degF": (5 / 9, 255.372222),
+    },
     "Pa": {"Pa": (1, 0), "hPa": (100, 0), "kPa": (1000, 0), "mbar": (100, 0)},
     "m s-1": {"m s-1": (1, 0), "m/s": (1, 0), "km/h": (1 / 3.6, 0), "km h-1": (1 / 3.6, 0)},
     "m3 m-3": {"m3 m-3": (1, 0), "m3/m3": (1, 0), "1": (1, 0)},
@@ -84,6 +93,7 @@ _FACTORS: Final[dict[str, dict[str, tuple[float, float]]]] = {
         "J m-2": (1, 0),
         "J/m2": (1, 0),
         "W s m-2": (1, 0),
+        "W m-2 s": (1, 0),
         "kJ m-2": (1e3, 0),
         "MJ m-2": (1e6, 0),
         "W m-2": (3600, 0),

@@ -185,16 +185,16 @@ def test_daily_equals_pyet_over_a_year():
 
 
 def test_de_bilt_2018_within_what_knmi_publishes():
-    """KNMI publishes Makkink: another method, 15 to 20 % above or below in places; the year and the course must agree."""
+    """KNMI publishes Makkink, another method: the year agrees within 15 %, the days within 0.6 mm (root mean square)."""
     frame = pd.read_csv(shared_data("g_pet/deBilt_2018_meteo_PET_KNMI.csv"), index_col=0, parse_dates=True)
-    tmean, tmax, tmin, rh, rs, u2, knmi = (frame.iloc[:, i].to_numpy() for i in range(7))
+    tmax, tmin, rh, rs, u2, knmi = (frame.iloc[:, i].to_numpy() for i in range(1, 7))
     et0 = climate.fao56_daily(
         minimum=tmin, maximum=tmax, actual_vapour_pressure=climate.actual_vapour_pressure_from_humidity(tmin, tmax, rh), wind_speed=u2,
         solar_radiation=rs, latitude=52.1, elevation=4.0, day_of_year=frame.index.dayofyear.to_numpy(),
     )  # fmt: skip
     assert np.corrcoef(et0, knmi)[0, 1] > 0.95
-    assert et0.sum() / knmi.sum() == pytest.approx(1.0, abs=0.20)
-    assert np.sqrt(np.mean((et0 - knmi) ** 2)) < 0.7
+    assert et0.sum() / knmi.sum() == pytest.approx(1.0, abs=0.15)
+    assert np.sqrt(np.mean((et0 - knmi) ** 2)) < 0.6
 
 
 def test_graz_equals_pyet_over_two_decades():
