@@ -132,8 +132,8 @@ def detect_events(
 
     Notes
     -----
-    A tile is a rectangle of cells with all their days. Coding needs one cell at a time; labels need only the compound runs, which are spilled
-    by tile, joined band by band with union-find, and painted tile by tile. The result does not depend on tiles, workers or chunks.
+    A tile is a rectangle of cells with all their days. Coding needs one cell at a time; labels need only the compound runs, which are
+    spilled by tile, joined band by band with union-find, and painted tile by tile. The result does not depend on tiles, workers or chunks.
     """
     cpus = workers or os.cpu_count() or 1
     source, ds = _source(daily_store, client)
