@@ -48,11 +48,13 @@ def build_cube(recipe: Recipe, site: Site, out: str, *, overwrite: bool = False,
     path = check_target(out, overwrite=overwrite)
     request = LayerRequest(site, recipe.grid.around(site), recipe.time.range, session or Session(), Tally())
     groups, missing = _load(recipe, request)
+    hrefs = [href for parts in groups.values() for part in parts for href in part.attrs.pop("item_hrefs", "").split()]
     merged = {group: xr.merge(parts, combine_attrs="no_conflicts", join="exact", compat="no_conflicts") for group, parts in groups.items()}
     cube = assemble(
         merged,
         request.grid,
         site,
+        {"item_hrefs": hrefs or "none"},
         recipe=recipe.canonical(),
         digest=recipe.digest,
         title=recipe.title or None,

@@ -42,7 +42,7 @@ def _internal(error: BaseException) -> int:
 
     if os.environ.get("CUBEKIT_DEBUG"):
         sys.stderr.write(redact("".join(traceback.format_exception(error))))
-    sys.stderr.write(redact(f"Internal error: {type(error).__name__}: {error}\n"))
+    sys.stderr.write(redact(f"Internal error: {type(error).__name__}: {str(error)[:500]}\n"))
     sys.stderr.write("Set CUBEKIT_DEBUG=1 for the traceback and report it with the command you ran\n")
     return 1
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cubekit.errors import InputError
+from cubekit.redact import unsigned
 
 if TYPE_CHECKING:
     from cubekit.catalog import Catalog
@@ -87,6 +89,13 @@ class Session:
         from cubekit.read import ReadOptions
 
         return ReadOptions(engine=self.engine, threads=self.threads, cache_dir=self.cache_dir, local_root=catalog.local_root)  # type: ignore[arg-type]
+
+
+def provenance_hrefs(hrefs: Iterable[str], catalog: Catalog) -> str:
+    """Hrefs for an attribute: unsigned, without repeats; those of a local catalogue relative to its folder, so that it may be moved."""
+    root = catalog.local_root
+    names = (os.path.relpath(href, root) if root is not None and "://" not in href else unsigned(href) for href in hrefs)
+    return " ".join(dict.fromkeys(name.replace(" ", "%20") for name in names))
 
 
 def open_demo() -> Catalog:

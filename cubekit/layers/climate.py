@@ -208,4 +208,6 @@ def _flat(table: xr.Dataset, prefix: str) -> xr.Dataset:
     """Name the attributes after the layer, so that layers of one group do not collide."""
     table = table.copy(deep=False)
     table.attrs = {f"{prefix}_{key}": value for key, value in table.attrs.items()}
+    if "event_labels" in table:
+        table["event_labels"].attrs.setdefault("units", "1")
     return table

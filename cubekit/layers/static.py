@@ -12,6 +12,7 @@ from cubekit.errors import HolesError, NothingFoundError
 from cubekit.grid import Grid
 from cubekit.layers._base import Layer, LayerRequest
 from cubekit.layers._lattice import bilinear
+from cubekit.layers._session import provenance_hrefs
 from cubekit.layers.sentinel2._options import CatalogNames
 from cubekit.read import AssetOutcome, AssetRead, read_assets, read_native
 
@@ -88,7 +89,11 @@ class Dem(_Static):
             "comment": "bilinear between posts; a surface model: canopies and roofs included",
         }
         ds = xr.Dataset({"cop_dem": (("y", "x"), values.astype(np.float32), attrs)})
-        ds.attrs = {"dem_catalog": catalog.name, "dem_collection": self.collection, "item_hrefs": " ".join(read.href for read in reads)}
+        ds.attrs = {
+            "dem_catalog": catalog.name,
+            "dem_collection": self.collection,
+            "item_hrefs": provenance_hrefs((read.href for read in reads), catalog),
+        }
         return ds
 
 
@@ -147,7 +152,7 @@ class LandCover(_Static):
             "flag_meanings": " ".join(classes.values()),
         }
         ds = xr.Dataset({"land_cover": (("y", "x"), _mosaic(arrays, request.grid), attrs)})
-        hrefs = " ".join(read.href for read in reads)
+        hrefs = provenance_hrefs((read.href for read in reads), catalog)
         ds.attrs = {"landcover_catalog": catalog.name, "landcover_collection": self.collection, "item_hrefs": hrefs}
         return ds
 

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 
 from cubekit.errors import InputError, NothingFoundError
 from cubekit.layers._base import Layer, LayerPlan, LayerRequest
+from cubekit.layers._session import provenance_hrefs
 from cubekit.layers.sentinel2._correct import correct, fetch_angles
 from cubekit.layers.sentinel2._dataset import to_dataset
 from cubekit.layers.sentinel2._options import BANDS, BandNames, CatalogNames, Classes, Nbar, NbarOption, Resampling
@@ -134,7 +135,7 @@ class Sentinel2(BandNames, Layer):
         return {
             "sentinel2_catalog": catalog.name,
             "sentinel2_collection": self.collection,
-            "item_hrefs": " ".join(item.asset(self.bands[0]).href for item in items if self._has(item)),
+            "item_hrefs": provenance_hrefs((item.asset(self.bands[0]).href for item in items if self._has(item)), catalog),
             "sentinel2_offset_policy": "; ".join(f"{policy}: {reason}" for policy, reason in decisions),
             "sentinel2_nbar": self.nbar.model_dump_json(),
         }
