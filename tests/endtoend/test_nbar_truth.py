@@ -10,7 +10,7 @@ import xarray as xr
 
 from cubekit.demo import World
 
-pytestmark = pytest.mark.filterwarnings("ignore:sun zenith reaches:cubekit.errors.ScienceWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*sun zenith reaches:cubekit.errors.ScienceWarning")
 
 BANDS = ["B02", "B03", "B04", "B08"]
 Build = Callable[..., xr.DataTree]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -126,7 +127,8 @@ def correct(layer: Sentinel2, scenes: Sequence[Scene], stack: Stack, angles: Ang
     offsets = np.array([scene.items[0].offset(layer.bands[0]) for scene in scenes])
     parallel = request.session.threads is None or request.session.threads > 1
     firsts = [Granule(index, scene.items[0], stack.first[index], stack.scl[index]) for index, scene in enumerate(scenes)]
-    patches = [_patch(layer, granule.item, angles, request) for granule in firsts]
+    with _one_warning(len(firsts)):
+        patches = [_patch(layer, granule.item, angles, request) for granule in firsts]
     done = harmonise(
         stack.first, [NbarStatus.not_requested if p is None else p for p in patches], offsets[:, None], dtype=layer.dtype, parallel=parallel
     )
@@ -156,6 +158,21 @@ def correct(layer: Sentinel2, scenes: Sequence[Scene], stack: Stack, angles: Ang
     request.session.progress("correct", len(scenes), len(scenes))
     _warn_offset(negative, scenes)
     return Corrected(values, stack.scl, status, offsets, float(negative.mean()) if negative.size else 0.0, clipped, factors)
+
+
+@contextmanager
+def _one_warning(granules: int) -> Iterator[None]:
+    """Say once, with the number, what every granule with a low sun would say."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    low = [warning for warning in caught if issubclass(warning.category, ScienceWarning)]
+    for other in caught:
+        if other not in low:
+            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+    if low:
+        worst = max(str(warning.message) for warning in low)
+        warnings.warn(f"{len(low)} of {granules} granules: {worst}", ScienceWarning, stacklevel=4)
 
 
 def _patch(layer: Sentinel2, item: Item, angles: Angles, request: LayerRequest) -> CPatch | NbarStatus | None:
