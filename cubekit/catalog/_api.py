@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urljoin
@@ -128,6 +129,9 @@ class ApiSource:
         try:
             return walk(ask, first_request(method, url, body), self.page_limit)
         except CatalogError as error:
+            if question.query and error.context.get("status") in (400, 422, 501):
+                # Servers without the query extension: conditions are applied to the answer anyway.
+                return self._walk(replace(question, query={}), box, span, budget, doubt=doubt)
             if method == "POST" and error.context.get("status") in (404, 405, 415, 501):
                 self._search = ("GET", url)
                 return self._walk(question, box, span, budget, doubt=doubt)

@@ -19,7 +19,7 @@ from cubekit.catalog._model import Item
 from cubekit.catalog._parse import BadItemError, Origin, parse_item
 from cubekit.catalog._profile import Profile
 from cubekit.catalog._question import Moment, Question, Span, moment
-from cubekit.catalog._select import check_query, matches_query, within, without_duplicates
+from cubekit.catalog._select import Wanted, check_query, without_duplicates
 from cubekit.catalog._signing import Signer
 from cubekit.catalog._tables import known_profile
 from cubekit.errors import CatalogError, CubekitWarning, InputError
@@ -127,9 +127,7 @@ class Catalog:
             raise InputError(f"end {end} is before start {start}", remedy="Give start <= end")
         conditions = check_query(query)
         raw = self._fetch(Question(collection, tuple(search_boxes(geometry)), _span(first, last), conditions), geometry)
-        items = self._parsed(raw, collection)
-        fitting = [item for item in items if matches_query(item.properties, conditions) and within(item, geometry, first, last)]
-        return without_duplicates(fitting)[:max_items]
+        return without_duplicates(self._parsed(raw, collection, Wanted(geometry, first, last, conditions)))[:max_items]
 
     def sign(self, href: str, fresh: bool = False) -> str:
         """Href that can be read now: signed where this catalogue's hosts want it, links in the file system resolved.
@@ -171,15 +169,17 @@ class Catalog:
             return self._source.fetch(question)
         return self._cache.get({"catalogue": self.name, **question.as_json()}, lambda: self._source.fetch(question))
 
-    def _parsed(self, raw: Iterable[Any], collection: str) -> list[Item]:
-        items, bad = [], []
+    def _parsed(self, raw: Iterable[Any], collection: str, wanted: Wanted) -> list[Item]:
+        items: list[Item] = []
+        bad: list[str] = []
         for entry in raw:
             if isinstance(entry, dict) and (entry.get("collection") or collection) != collection:
                 continue
             try:
                 if isinstance(entry, dict) and entry.get("collection") is None:
                     entry = {**entry, "collection": collection}
-                items.append(parse_item(entry, self._origin))
+                if (item := parse_item(entry, self._origin, wanted)) is not None:
+                    items.append(item)
             except BadItemError as error:
                 bad.append(str(error))
         if bad:

@@ -97,15 +97,18 @@ def _rule(name: str, found: list[tuple[float, str, Mapping[str, Any]]], sentinel
     return BandRule(keys, float(scale) if isinstance(scale, (int, float)) and scale else default, nodata, classes)
 
 
+_SPELLINGS = {f"{prefix}{key}": key for key in ("nodata", "scale", "offset", "common_name") for prefix in ("", "raster:", "eo:")}
+_IN_BANDS = _SPELLINGS | {"name": "name"}
+
+
 def first_band(asset: Mapping[str, Any]) -> dict[str, Any]:
     """What an asset declares of its first band, in STAC 1.1 or 1.0: those of ``name common_name nodata scale offset`` that it does."""
     facts: dict[str, Any] = {}
-    for source in (_first(asset, "eo:bands"), _first(asset, "raster:bands"), _first(asset, "bands"), asset):
-        for key in ("nodata", "scale", "offset", "name", "common_name"):
-            for spelling in (key, f"raster:{key}", f"eo:{key}"):
-                value = source.get(spelling)
-                if value is not None and not (source is asset and spelling == "name"):
-                    facts[key] = value
+    for key in ("eo:bands", "raster:bands", "bands"):
+        if key in asset:
+            band = _first(asset, key)
+            facts.update({_IN_BANDS[spelling]: band[spelling] for spelling in band.keys() & _IN_BANDS.keys()})
+    facts.update({_SPELLINGS[spelling]: asset[spelling] for spelling in asset.keys() & _SPELLINGS.keys()})
     return facts
 
 

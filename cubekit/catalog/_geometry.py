@@ -123,9 +123,7 @@ def touches(footprint: JSON | None, area: BaseGeometry) -> bool:
     geometry = shape(footprint)
     if not geometry.is_valid:
         geometry = shapely.make_valid(geometry)
-    if geometry.intersects(area):
-        return True
-    return bool(geometry.distance(area) <= _sagitta(geometry))
+    return bool(geometry.intersects(area) or geometry.distance(area) <= _sagitta(geometry))
 
 
 def _sagitta(geometry: BaseGeometry) -> float:

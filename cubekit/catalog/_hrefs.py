@@ -17,6 +17,7 @@ MAX_HREF = 4096
 
 # Schemes, and the prefixes by which GDAL's drivers take addresses apart.
 _SCHEME = re.compile(r"\s*[A-Za-z][A-Za-z0-9+._-]*:")
+_HOST = re.compile(r"[A-Za-z0-9]+://(?:[^/?#]*@)?[^/?#@]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Parameters of Azure SAS; `sig` alone makes a signature of them, but PC's own client takes any of st, se, sp for one.
 _SAS = frozenset("sig se st sp sv sr si ss srt sip spr skoid sktid skt ske sks skv ses sdd".split())
@@ -72,7 +73,7 @@ def checked_href(href: object, *, base: str | None, root: Path | None) -> str:
     if len(href) > MAX_HREF or _CONTROL.search(href) or href.lstrip().startswith(("<", "{", "[")):
         raise _refusal(href, "it is no address but a document, or holds control characters")
     if is_remote(href):
-        if not urlsplit(href).netloc.rpartition("@")[2]:
+        if not _HOST.match(href):
             raise _refusal(href, "it names no host or bucket")
         return without_signature(href)
     if _SCHEME.match(href):

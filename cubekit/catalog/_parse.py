@@ -40,8 +40,12 @@ class Origin:
     root: Path | None = None
 
 
-def parse_item(raw: object, origin: Origin) -> Item:
-    """Make an `Item` of a decoded STAC item, which is changed in place: its hrefs lose their signatures.
+Keep = Callable[[datetime, datetime, JSON | None, JSON], bool]
+"""Decides by first and last moment, footprint and properties whether an item is wanted."""
+
+
+def parse_item(raw: object, origin: Origin, keep: Keep = lambda *_: True) -> Item | None:
+    """Make an `Item` of a decoded STAC item, which is changed in place: its hrefs lose their signatures; None if `keep` says so.
 
     Raises
     ------
@@ -50,16 +54,20 @@ def parse_item(raw: object, origin: Origin) -> Item:
     """
     item = _checked(raw)
     properties = item["properties"]
-    for links in (item.get("links"),):
-        _strip(links if isinstance(links, list) else [])
+    first, last = _acquired(properties, item["id"])
+    geometry = footprint_geometry(item.get("geometry"), item.get("bbox"))
+    if not keep(first, last, geometry, properties):
+        return None
+    links = item.get("links")
+    _strip(links if isinstance(links, list) else [])
     profile = origin.profile(item)
     epsg, refusal = _item_epsg(item)
     assets, refused = _assets(item, origin, epsg, refusal)
     return Item(
         id=item["id"],
         collection=str(item.get("collection") or ""),
-        datetime=_acquired(properties, item["id"]),
-        geometry=footprint_geometry(item.get("geometry"), item.get("bbox")),
+        datetime=first,
+        geometry=geometry,
         bbox=_bbox(item.get("bbox")),
         epsg=epsg if epsg is not None else _assets_epsg(assets, item, refusal),
         properties=properties,
@@ -84,11 +92,15 @@ def _checked(raw: object) -> JSON:
     return raw
 
 
-def _acquired(properties: Mapping[str, Any], identifier: str) -> datetime:
-    for key in ("datetime", "start_datetime", "end_datetime"):
-        if (value := properties.get(key)) is not None:
-            return instant(value, identifier)
-    raise BadItemError(f"item {identifier!r} has no datetime")
+def _acquired(properties: Mapping[str, Any], identifier: str) -> tuple[datetime, datetime]:
+    """First and last moment: the same unless an item has an interval only."""
+    if (value := properties.get("datetime")) is not None:
+        moment = instant(value, identifier)
+        return moment, moment
+    edges = [instant(value, identifier) for key in ("start_datetime", "end_datetime") if (value := properties.get(key)) is not None]
+    if not edges:
+        raise BadItemError(f"item {identifier!r} has no datetime")
+    return edges[0], edges[-1]
 
 
 def instant(value: object, identifier: str = "") -> datetime:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -13,12 +14,11 @@ from shapely.geometry.base import BaseGeometry
 
 from cubekit.catalog._geometry import touches
 from cubekit.catalog._model import Item, sort_key
-from cubekit.catalog._parse import instant
 from cubekit.catalog._sentinel2 import granule_time, is_sentinel2
 from cubekit.errors import InputError
 from cubekit.typing import JSON
 
-__all__ = ["OPERATORS", "check_query", "matches_query", "within", "without_duplicates"]
+__all__ = ["OPERATORS", "Wanted", "check_query", "matches_query", "without_duplicates"]
 
 Query = Mapping[str, Any]
 
@@ -71,14 +71,20 @@ def matches_query(properties: Mapping[str, Any], query: Mapping[str, Mapping[str
     return True
 
 
-def within(item: Item, area: BaseGeometry, start: datetime | None, end: datetime | None) -> bool:
-    """True if an item's footprint touches the area and its time (or interval) overlaps [start, end]."""
-    first = last = item.datetime
-    if item.properties.get("datetime") is None and (until := item.properties.get("end_datetime")) is not None:
-        last = instant(until, item.id)
-    if (start is not None and last < start) or (end is not None and first > end):
-        return False
-    return touches(item.geometry, area)
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What was asked for: the footprint touches `area`, the time overlaps [`start`, `end`], the properties fulfil `query`."""
+
+    area: BaseGeometry
+    start: datetime | None
+    end: datetime | None
+    query: Mapping[str, Mapping[str, Any]]
+
+    def __call__(self, first: datetime, last: datetime, footprint: JSON | None, properties: JSON) -> bool:
+        """True for an item that is wanted."""
+        if (self.start is not None and last < self.start) or (self.end is not None and first > self.end):
+            return False
+        return matches_query(properties, self.query) and touches(footprint, self.area)
 
 
 def without_duplicates(items: Iterable[Item]) -> list[Item]:
@@ -88,11 +94,12 @@ def without_duplicates(items: Iterable[Item]) -> list[Item]:
     the newest processing baseline stays; among those of the same baseline the newest product, and another only where it shows ground that
     the first does not (a datatake that was received in two pieces).
     """
-    unique = {}
-    for item in sorted(items, key=_age):
-        unique[(item.collection, item.id, item.product)] = item
+    same: dict[tuple[Any, ...], list[Item]] = {}
+    for item in items:
+        same.setdefault((item.collection, item.id, item.product), []).append(item)
     groups: dict[tuple[Any, ...], list[Item]] = {}
-    for item in unique.values():
+    for copies in same.values():
+        item = max(copies, key=_age) if len(copies) > 1 else copies[0]
         groups.setdefault(_acquisition(item), []).append(item)
     kept = [item for group in groups.values() for item in (_newest(group) if len(group) > 1 else group)]
     return sorted(kept, key=sort_key)
