@@ -101,7 +101,15 @@ def _write(path: Path, size: int, resolution: int, tile: int, seed: int) -> None
         dataset.write(_content(size, seed), 1)
     with rasterio.open(raw) as dataset:
         rasterio.shutil.copy(
-            dataset, part, driver="COG", compress="DEFLATE", predictor=2, level=6, blocksize=tile, overview_resampling="average", num_threads=2
+            dataset,
+            part,
+            driver="COG",
+            compress="DEFLATE",
+            predictor=2,
+            level=6,
+            blocksize=tile,
+            overview_resampling="average",
+            num_threads=2,
         )
     raw.unlink()
     part.rename(path)

@@ -58,6 +58,7 @@ class Inflater:
     have: int = 0
     fed: int = 0
     tail: bytes = b""
+    checked: bool = False
 
     def feed(self, data: memoryview, complete: bool, key: str) -> bytes | memoryview | None:
         """The wanted bytes, or None where more of the tile is needed; `complete`: this is all there is.
@@ -98,8 +99,12 @@ class Inflater:
             # Without its frame there is no checksum to compute; whole tiles keep it, so that damage shows.
             whole = self.want >= self.level.row_bytes * self.level.tile_height
             self.engine = isal_zlib.decompressobj() if whole else isal_zlib.decompressobj(wbits=-15)
+            self.checked = whole
             data = data if whole else data[2:]
-        piece: bytes = self.engine.decompress(data, left)
+        # Room for one byte more than there is lets the decoder go on to the checksum.
+        piece: bytes = self.engine.decompress(data, left + self.checked)
+        if len(piece) > left:
+            raise _Damaged("more bytes than the tile has")
         self.tail = self.engine.unconsumed_tail
         return piece
 

@@ -208,7 +208,7 @@ class Engine:
         assert header is not None
         for use in asset.uses:
             assert use.placement is not None
-            allocate(use, header.levels[use.placement.level].dtype, use.placement.level in header.masks)
+            allocate(use, header.levels[use.placement.level].dtype, use.placement.level in header.masks, layout.sparse)
         if len(layout.ranges) == 1:
             one = layout.ranges[0]
             if len(one.tiles) == 1:  # finished by the thread that decodes

@@ -12,7 +12,7 @@ import ssl
 import time
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -47,7 +47,6 @@ class _Connection(asyncio.BufferedProtocol):
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self.alive = True
-        self.reused = False
         self.since = 0.0
         self.waiter: asyncio.Future[tuple[int, dict[str, str], memoryview]] | None = None
         self.scratch = bytearray(_HEAD)
@@ -232,6 +231,13 @@ class Target(NamedTuple):
     head: bytes
 
 
+class Tally(Protocol):
+    """Where costs are added up."""
+
+    requests: int
+    bytes: int
+
+
 class Client:
     """Connections to any number of servers, kept and used again."""
 
@@ -241,38 +247,33 @@ class Client:
         self._watch: asyncio.Task[None] | None = None
 
     async def get(
-        self, target: Target, span: tuple[int, int] | None, *, limit: int, connect: float, silence: float, deadline: float
-    ) -> tuple[Reply, int]:
-        """One GET, of bytes ``span[0]`` to ``span[1]`` (exclusive) if given; returns the reply and the number of requests sent.
+        self, target: Target, span: tuple[int, int] | None, tally: Tally, *, limit: int, connect: float, silence: float, deadline: float
+    ) -> Reply:
+        """One GET, of bytes ``span[0]`` to ``span[1]`` (exclusive) if given; what it cost is added to `tally`, however it ends.
 
         Raises `OSError` (of which ConnectionError and TimeoutError are kinds) where no whole answer came, `Fault` for an address that
-        is never read. A kept connection that the server had closed meanwhile is replaced without counting as a failure.
+        is never read.
         """
         host = target.host
         request = target.head + (b"Range: bytes=%d-%d\r\n\r\n" % (span[0], span[1] - 1) if span else b"\r\n")
-        sent = 0
-        while True:
-            connection = await self._connection(host, min(connect, max(0.001, deadline - time.monotonic())))
-            sent += 1
-            self._busy.add(connection)
-            self._guard(silence)
-            try:
-                status, headers, body = await connection.ask(request, limit, silence, deadline)
-            except ConnectionError:
-                if connection.reused and not connection.status:
-                    sent -= 1
-                    continue
-                raise
-            finally:
-                self._busy.discard(connection)
-                if connection.waiter is None or not connection.waiter.done() or connection.waiter.cancelled():
-                    connection.abort()
+        connection = await self._connection(host, min(connect, max(0.001, deadline - time.monotonic())))
+        tally.requests += 1
+        self._busy.add(connection)
+        self._guard(silence)
+        finished = False
+        try:
+            status, headers, body = await connection.ask(request, limit, silence, deadline)
+            finished = True
+        finally:
+            self._busy.discard(connection)
+            tally.bytes += len(body) if finished else connection.position
             connection.rest()
-            if connection.alive:
-                connection.reused = True
-                connection.since = time.monotonic()
-                host.idle.append(connection)
-            return Reply(status, headers, body, host.public), sent
+            if not finished:
+                connection.abort()
+        if connection.alive:
+            connection.since = time.monotonic()
+            host.idle.append(connection)
+        return Reply(status, headers, body, host.public)
 
     def close(self) -> None:
         """Close all idle connections."""

@@ -95,6 +95,7 @@ class Layout:
 
     ranges: list[Range]
     scratch: int
+    sparse: bool = False
 
 
 def lay_out(key: str, header: Header, uses: Iterable[Use], options: ReadOptions) -> Layout:
@@ -139,7 +140,7 @@ def lay_out(key: str, header: Header, uses: Iterable[Use], options: ReadOptions)
         scratch += 0 if use.placement.method == "copy" else height * width * level.bits // 8
     _refuse_vacant(key, header, tiles.values())
     wanted = [tile for tile in tiles.values() if tile.count]
-    return Layout(_ranges(wanted, options.coalesce), scratch)
+    return Layout(_ranges(wanted, options.coalesce), scratch, len(wanted) < len(tiles))
 
 
 def _georeference(key: str, header: Header, read: AssetRead) -> tuple[int, Affine]:

@@ -56,8 +56,7 @@ def _items(rows: Rows, grid: Grid) -> list[dict[str, Any]]:
             "links": [],
             "assets": {
                 f"b{band}": {"href": _key(time, band), "roles": ["data"], "type": "image/tiff; application=geotiff", **projection}
-                for band, read in enumerate(row)
-                if read is not None
+                for band in range(len(row))
             },
         }
         for time, row in enumerate(rows)
@@ -70,12 +69,14 @@ class _Table:
 
     rows: Rows
     read_one: ReadOne
+    fill: float
 
     def read(self, href: str, grid: Grid, dtype: np.dtype) -> np.ndarray:
         time, band = (int(part) for part in href.rsplit("/", 2)[1:])
         read = self.rows[time][band]
-        assert read is not None
-        out = np.empty(grid.shape, dtype)
+        out = np.full(grid.shape, self.fill, dtype)
+        if read is None:
+            return out
         self.read_one(read, grid, out)
         return out
 
@@ -140,7 +141,7 @@ def stackstac_stack(rows: Rows, grid: Grid, dtype: np.dtype, fill: float, read_o
         properties=False,
         band_coords=False,
         chunksize=(block, 1, grid.height, grid.width),
-        reader=_ReaderOf(_Table(rows, read_one)),
+        reader=_ReaderOf(_Table(rows, read_one, fill)),
     )
     return array.data
 
@@ -192,13 +193,6 @@ class _OdcDriver:
         return _OdcReader(self._table, src.uri)
 
 
-def _full(shape: tuple[int, ...], fill: float, dtype: np.dtype, block: int) -> Any:
-    import dask.array
-
-    da: Any = dask.array
-    return da.full(shape, fill, dtype=dtype, chunks=(block, *shape[1:]))
-
-
 def odc_stack(rows: Rows, grid: Grid, dtype: np.dtype, fill: float, read_one: ReadOne, block: int) -> Any:
     """Dask array (time, band, y, x) by `odc.stac.load`."""
     import dask.array
@@ -207,22 +201,18 @@ def odc_stack(rows: Rows, grid: Grid, dtype: np.dtype, fill: float, read_one: Re
 
     da: Any = dask.array
     bands = [f"b{band}" for band in range(len(rows[0]))]
-    blank = _full((len(rows), *grid.shape), fill, dtype, block)
-    present = [band for index, band in enumerate(bands) if any(row[index] is not None for row in rows)]
-    if not present:
-        return da.stack([blank] * len(bands), axis=1)
     items = [pystac.Item.from_dict(item) for item in _items(rows, grid)]
     data = odc.stac.load(
         items,
-        bands=present,
+        bands=bands,
         geobox=grid.geobox,
         dtype=dtype.name,
         nodata=fill,
         chunks={"time": 1, "y": grid.height, "x": grid.width},
         groupby="id",
-        driver=_OdcDriver(_Table(rows, read_one)),
+        driver=_OdcDriver(_Table(rows, read_one, fill)),
         stac_cfg={"reads": {"assets": {"*": {"data_type": dtype.name, "nodata": fill}}}},
         fail_on_error=True,
     )
-    stack = da.stack([data[band].data if band in present else blank for band in bands], axis=1)
+    stack = da.stack([data[band].data for band in bands], axis=1)
     return stack.rechunk((block, len(bands), *grid.shape))

@@ -31,12 +31,15 @@ def is_fill(array: np.ndarray, fill: float) -> np.ndarray:
     return found
 
 
-def allocate(use: Use, dtype: str, masked: bool) -> None:
-    """Fill the result with nodata, and set the array that tiles are decoded into: a part of the result itself where pixels are copied."""
+def allocate(use: Use, dtype: str, masked: bool, sparse: bool = True) -> None:
+    """Fill the result with nodata, and set the array that tiles are decoded into: a part of the result itself where pixels are copied.
+
+    Where tiles cover the result (it is not `sparse`), filling it first would be work for nothing.
+    """
     assert use.out is not None
     assert use.placement is not None
     place = use.placement
-    if place.method != "copy" or place.shape != use.out.shape:
+    if sparse or place.method != "copy" or place.shape != use.out.shape:
         use.out[...] = use.fill
     if place.empty:
         return
@@ -81,7 +84,7 @@ def _within(index: np.ndarray, size: int) -> slice:
 
 
 def _reduce(use: Use, window: np.ndarray, out: np.ndarray) -> None:
-    """Blocks of source pixels to one pixel each: GDAL's nearest pixel, or the mean of the valid ones (float64; integers round half up)."""
+    """Blocks of source pixels to one pixel each: GDAL's nearest pixel, or the mean of the valid ones (integers round half up)."""
     assert use.placement is not None
     place = use.placement
     fy, fx = place.factor
@@ -102,12 +105,22 @@ def _reduce(use: Use, window: np.ndarray, out: np.ndarray) -> None:
         valid[inside] &= ~np.isnan(window)
     values[inside] = np.where(valid[inside], window, 0)
     shape = (last - first, fy, end - begin, fx)
-    count = valid.reshape(shape).sum(axis=(1, 3))
-    total = values.reshape(shape).sum(axis=(1, 3))
-    mean = np.divide(total, count, out=np.zeros(total.shape), where=count > 0)
+    count, mean = _running_mean(values.reshape(shape), valid.reshape(shape))
     if window.dtype.kind != "f":
         mean = np.floor(mean + 0.5)
     out[first:last, begin:end] = np.where(count > 0, mean, use.fill).astype(window.dtype)
+
+
+def _running_mean(values: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number and mean of the valid pixels of blocks (rows, fy, columns, fx), summed up as GDAL does: its last bit decides ties."""
+    count = np.zeros((values.shape[0], values.shape[2]))
+    mean = np.zeros(count.shape)
+    for i in range(values.shape[1]):
+        for j in range(values.shape[3]):
+            known = valid[:, i, :, j]
+            count += known
+            mean += np.where(known, 1.0 / np.maximum(count, 1.0) * (values[:, i, :, j] - mean), 0.0)
+    return count, mean
 
 
 def warp(

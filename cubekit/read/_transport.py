@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import functools
 import inspect
 import os
 import random
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urljoin
 
+from cubekit.errors import CubekitError
 from cubekit.read._fault import ChangedError, Fault
 from cubekit.read._href import asset_key, check_redirect, local_path, scheme_of
 from cubekit.read._http import Client, Reply, Target
@@ -136,16 +138,15 @@ class Transport:
         options = self._options
         public = False
         for _ in range(6):
-            reply, sent = await self._client.get(
+            reply = await self._client.get(
                 target,
                 (start, stop),
+                source.cost,
                 limit=min(stop, _WHOLE) if start else stop,
                 connect=options.connect_timeout,
                 silence=options.first_byte_timeout,
                 deadline=deadline,
             )
-            source.cost.requests += sent
-            source.cost.bytes += len(reply.body)
             if public and not reply.public:
                 raise Fault(ReadStatus.REFUSED, f"{source.key}: a redirect led from the public net into a private one")
             if reply.status not in _REDIRECT:
@@ -159,11 +160,11 @@ class Transport:
     async def _signed(self, source: Source, *, fresh: bool = False) -> None:
         """Sign in a thread: a signer may ask a token service."""
         sign: Any = self._sign
-        loop = asyncio.get_running_loop()
-        if fresh and self._fresh:
-            source.signed = await loop.run_in_executor(self._executor, lambda: sign(source.href, fresh=True))
-        else:
-            source.signed = await loop.run_in_executor(self._executor, sign, source.href)
+        work = functools.partial(sign, source.href, fresh=True) if fresh and self._fresh else functools.partial(sign, source.href)
+        try:
+            source.signed = await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        except (CubekitError, OSError, ValueError) as error:
+            raise Fault(ReadStatus.DENIED, f"{source.key} could not be signed: {error}") from None
         source.signed_at = time.monotonic()
         scheme_of(source.signed, None)
 
