@@ -51,4 +51,4 @@ def _at(u: FloatArray, v: FloatArray, vectors: FloatArray | None, label: npt.NDA
         for k in range(2):
             _pixels.bilinear(u, v, label, np.ascontiguousarray(vectors[..., k]), 0, 0, MARGIN, parts[k])
     zenith = np.degrees(np.arctan(np.hypot(parts[0], parts[1])))
-    return zenith.astype(np.float32), np.degrees(np.arctan2(parts[1], parts[0])).astype(np.float32)
+    return zenith.astype(np.float32), np.degrees(np.arctan2(parts[0], parts[1])).astype(np.float32)

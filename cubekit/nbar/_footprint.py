@@ -10,8 +10,11 @@ Where two detectors overlap (by 0.5 to 2.5 km) products take the one with the lo
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from cubekit.nbar._vectors import FEATURES
 from cubekit.typing import FloatArray
@@ -36,43 +39,77 @@ def across_track(coefficients: FloatArray, seen: npt.NDArray[np.bool_]) -> tuple
     edges
         (grid, 2) west and east edge; infinite where the tile ends before the footprint does.
     """
-    weight = seen.reshape(len(seen), -1).astype(float)
-    centre = (weight @ FEATURES[:, 1:3]) / weight.sum(axis=1, keepdims=True)
-    u, v = centre[:, 0, None], centre[:, 1, None]
-    by_u = coefficients[:, 1] + 2 * coefficients[:, 3] * u + coefficients[:, 4] * v
-    by_v = coefficients[:, 2] + coefficients[:, 4] * u + 2 * coefficients[:, 5] * v
-    jacobian = np.stack([by_u, by_v], axis=-1)
-    left, _, _ = np.linalg.svd(jacobian)
-    normal = left[:, :, 0]
-    normal = normal * np.where((normal * by_u).sum(axis=1) < 0, -1.0, 1.0)[:, None]
-    look = np.einsum("gfc,gc->gf", coefficients, normal)
-    return look, _edges(look, seen)
-
-
-def _edges(look: FloatArray, seen: npt.NDArray[np.bool_]) -> FloatArray:
-    """Midpoint between the outermost seen node and the nearest node beyond, per side."""
-    values = (look @ FEATURES.T).reshape(seen.shape)
+    look = np.empty((len(seen), 6))
     edges = np.empty((len(seen), 2))
-    east_of_seen = np.zeros_like(seen)
-    east_of_seen[:, :, 1:] = seen[:, :, :-1] & ~seen[:, :, 1:]
-    west_of_seen = np.zeros_like(seen)
-    west_of_seen[:, :, :-1] = seen[:, :, 1:] & ~seen[:, :, :-1]
-    for side, beyond, sign in ((0, west_of_seen, -1.0), (1, east_of_seen, 1.0)):
-        signed = sign * values
-        outermost = np.where(seen, signed, -np.inf).max(axis=(1, 2))
-        candidates = np.where(beyond & (signed > outermost[:, None, None]), signed, np.inf)
-        nearest = candidates.min(axis=(1, 2))
-        edges[:, side] = sign * np.where(np.isfinite(nearest), 0.5 * (outermost + nearest), np.inf)
-    return edges
+    _look_and_edges(coefficients, np.ascontiguousarray(seen), FEATURES, look, edges)
+    return look, edges
+
+
+@njit(cache=True, nogil=True)
+def _look_and_edges(coefficients, seen, features, look, edges):  # type: ignore[no-untyped-def]
+    rows, columns = seen.shape[1], seen.shape[2]
+    for g in range(seen.shape[0]):
+        a, b = _centre(seen[g], features)
+        east = coefficients[g, 1] + 2 * coefficients[g, 3] * a + coefficients[g, 4] * b
+        south = coefficients[g, 2] + coefficients[g, 4] * a + 2 * coefficients[g, 5] * b
+        # the direction in which the vectors vary most: main axis of the symmetric matrix J J^T
+        xx = east[0] ** 2 + south[0] ** 2
+        yy = east[1] ** 2 + south[1] ** 2
+        xy = east[0] * east[1] + south[0] * south[1]
+        angle = 0.5 * math.atan2(2 * xy, xx - yy)
+        nx, ny = math.cos(angle), math.sin(angle)
+        if nx * east[0] + ny * east[1] < 0:
+            nx, ny = -nx, -ny
+        for j in range(6):
+            look[g, j] = nx * coefficients[g, j, 0] + ny * coefficients[g, j, 1]
+        values = np.empty((rows, columns))
+        for r in range(rows):
+            for c in range(columns):
+                value = 0.0
+                for j in range(6):
+                    value += features[r * columns + c, j] * look[g, j]
+                values[r, c] = value
+        edges[g, 0] = -_edge(values, seen[g], -1)
+        edges[g, 1] = _edge(values, seen[g], 1)
+
+
+@njit(cache=True, nogil=True)
+def _centre(seen, features):  # type: ignore[no-untyped-def]
+    """Mean scaled column and row of the seen nodes."""
+    count, a, b = 0, 0.0, 0.0
+    for r in range(seen.shape[0]):
+        for c in range(seen.shape[1]):
+            if seen[r, c]:
+                count += 1
+                a += features[r * seen.shape[1] + c, 1]
+                b += features[r * seen.shape[1] + c, 2]
+    return a / count, b / count
+
+
+@njit(cache=True, nogil=True)
+def _edge(values, seen, side):  # type: ignore[no-untyped-def]
+    """Midpoint between the outermost seen node and the nearest unseen neighbour beyond it; ``side`` 1 is east, -1 west and negated."""
+    outermost = -np.inf
+    for r in range(seen.shape[0]):
+        for c in range(seen.shape[1]):
+            if seen[r, c]:
+                outermost = max(outermost, side * values[r, c])
+    nearest = np.inf
+    for r in range(seen.shape[0]):
+        for c in range(seen.shape[1]):
+            inner = c - side
+            if not seen[r, c] and 0 <= inner < seen.shape[1] and seen[r, inner] and side * values[r, c] > outermost:
+                nearest = min(nearest, side * values[r, c])
+    return 0.5 * (outermost + nearest)
 
 
 def order_west_to_east(look: FloatArray, seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
     """Order of one band's grids along a row, by the mean column (drift along the track removed) of what they saw."""
     size = float((look[:, 1] ** 2).sum())
     drift = float((look[:, 1] * look[:, 2]).sum()) / size if size > 0 else 0.0
-    position = FEATURES[:, 1] + drift * FEATURES[:, 2]
-    weight = seen.reshape(len(seen), -1).astype(float)
-    return np.argsort((weight @ position) / weight.sum(axis=1), kind="stable")
+    position = (FEATURES[:, 1] + drift * FEATURES[:, 2]).reshape(seen.shape[1:])
+    means = [position[grid].mean() for grid in seen]
+    return np.argsort(np.array(means), kind="stable")
 
 
 def seams(look: FloatArray, edges: FloatArray, detectors: npt.NDArray[np.int64]) -> FloatArray:

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from cubekit.errors import InputError, ReadError
 from cubekit.nbar import _scan
@@ -239,7 +240,16 @@ def _steps(steps: FloatArray, well_formed: npt.NDArray[np.bool_]) -> tuple[float
 
 
 def _valid(angles: FloatArray, zenith_limit: float) -> FloatArray:
-    """Angles (..., 2, 23, 23) with what is no zenith within the limit or no azimuth as NaN in both."""
-    zenith, azimuth = angles[..., 0, :, :], angles[..., 1, :, :]
-    good = (zenith >= 0) & (zenith < zenith_limit) & (azimuth >= -360) & (azimuth <= 360)
-    return np.where(good[..., None, :, :], angles, np.nan)
+    """Angles (..., 2, 23, 23) with what is no zenith within the limit or no azimuth as NaN in both; in place."""
+    _drop_impossible(angles.reshape(-1, 2, NODES * NODES), zenith_limit)
+    return angles
+
+
+@njit(cache=True, nogil=True)
+def _drop_impossible(angles, zenith_limit):  # type: ignore[no-untyped-def]
+    for g in range(angles.shape[0]):
+        for i in range(angles.shape[2]):
+            zenith, azimuth = angles[g, 0, i], angles[g, 1, i]
+            if not (zenith >= 0.0 and zenith < zenith_limit and azimuth >= -360.0 and azimuth <= 360.0):
+                angles[g, 0, i] = np.nan
+                angles[g, 1, i] = np.nan

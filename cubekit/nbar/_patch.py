@@ -15,7 +15,7 @@ from numba import njit
 
 from cubekit.errors import InputError
 from cubekit.nbar._field import MARGIN, CField, Detectors, Int8Array
-from cubekit.nbar._pixels import HALF
+from cubekit.nbar._pixels import HALF, seam_value
 from cubekit.nbar._scan import NODES
 from cubekit.nbar._status import NbarStatus
 from cubekit.nbar._target import TargetSun
@@ -105,22 +105,22 @@ def _regular(cfield: CField, x: FloatArray, y: FloatArray) -> tuple[tuple[float,
     return (axes[0][0], axes[1][0]), (axes[0][1], axes[1][1])
 
 
-def _crossed(seams: FloatArray, u: FloatArray, v: FloatArray) -> tuple[int, int]:
-    """First and last detector within a window given by its corners (a seam is close to straight; see `runs` for the exact rule)."""
-    first, last = 0, len(seams)
-    half = 0.02  # cells (100 m): a seam's curvature over a tile stays below it
-    for k, seam in enumerate(seams):
-        corner = [_seam(seam, float(uu) + d, float(vv)) for uu, vv in zip(u.ravel(), v.ravel(), strict=True) for d in (-half, half)]
-        if min(corner) > 0 and k == first:
+@njit(cache=True)
+def _crossed(seams, u, v):  # type: ignore[no-untyped-def]
+    """First and last detector within a window given by its corner coordinates (2, 2); a seam's curvature stays below 100 m a tile."""
+    first, last = 0, seams.shape[0]
+    for k in range(seams.shape[0]):
+        lowest, highest = math.inf, -math.inf
+        for i in range(u.shape[0]):
+            for j in range(u.shape[1]):
+                for side in (-0.02, 0.02):
+                    value = seam_value(seams[k], u[i, j] + side, v[i, j])
+                    lowest, highest = min(lowest, value), max(highest, value)
+        if lowest > 0.0 and k == first:
             first = k + 1
-        if max(corner) <= 0:
+        if highest <= 0.0:
             last = min(last, k)
     return first, max(last, first)
-
-
-def _seam(seam: FloatArray, u: float, v: float) -> float:
-    a, b = u / HALF - 1.0, v / HALF - 1.0
-    return float(seam[0] + a * (seam[1] + a * seam[3] + b * seam[4]) + b * (seam[2] + b * seam[5]))
 
 
 @njit(cache=True)

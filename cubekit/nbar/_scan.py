@@ -75,8 +75,6 @@ def _is_space(byte):  # type: ignore[no-untyped-def]
 @njit(cache=True)
 def _number(buf, pos, end):  # type: ignore[no-untyped-def]
     """(value, next position) of the number at ``pos``; position -1 if there is none. Exact for up to 15 digits."""
-    if pos + 3 <= end and buf[pos] == 78 and buf[pos + 1] == 97 and buf[pos + 2] == 78:  # NaN
-        return np.nan, pos + 3
     negative = buf[pos] == 45
     if negative or buf[pos] == 43:
         pos += 1
@@ -117,27 +115,36 @@ def _number(buf, pos, end):  # type: ignore[no-untyped-def]
         scale += exponent if minus else -exponent
     if scale < -22 or scale > 40:
         return (np.nan, -1) if scale < 0 else (0.0, pos)
-    while scale > 22:
-        mantissa //= 10
-        scale -= 1
-    value = mantissa / POWERS[scale] if scale >= 0 else mantissa * POWERS[-scale]
+    if scale > 22:
+        value = mantissa / POWERS[22] / POWERS[scale - 22]
+    else:
+        value = mantissa / POWERS[scale] if scale >= 0 else mantissa * POWERS[-scale]
     return (-value if negative else value), pos
 
 
 @njit(cache=True)
-def _row(buf, start, end, out):  # type: ignore[no-untyped-def]
-    """Numbers of one VALUES element into ``out``; their count, or -1 where one is malformed. Surplus numbers are counted only."""
-    pos = start
+def _row(buf, pos, end, out):  # type: ignore[no-untyped-def]
+    """(how many, position of the next tag) of the numbers from ``pos`` on, which go into ``out``; -1 where one is malformed.
+
+    Surplus numbers are counted only.
+    """
     count = 0
+    room = out.shape[0]
     while True:
         while pos < end and _is_space(buf[pos]):
             pos += 1
-        if pos >= end:
-            return count
-        value, pos = _number(buf, pos, end)
-        if pos < 0 or (pos < end and not _is_space(buf[pos])):
-            return -1
-        if count < out.shape[0]:
+        if pos >= end or buf[pos] == 60:
+            return count, pos
+        if buf[pos] == 78 and pos + 2 < end and buf[pos + 1] == 97 and buf[pos + 2] == 78:  # NaN
+            value = np.nan
+            pos += 3
+        else:
+            value, pos = _number(buf, pos, end)
+            if pos < 0:
+                return -1, pos
+        if pos < end and not _is_space(buf[pos]) and buf[pos] != 60:
+            return -1, pos
+        if count < room:
             out[count] = value
         count += 1
 
@@ -146,7 +153,8 @@ def _row(buf, start, end, out):  # type: ignore[no-untyped-def]
 def _one_number(buf, start, end):  # type: ignore[no-untyped-def]
     """The number that is an element's whole text, NaN where it is none."""
     one = np.full(1, np.nan)
-    return one[0] if _row(buf, start, end, one) == 1 else np.nan
+    count, _ = _row(buf, start, end, one)
+    return one[0] if count == 1 else np.nan
 
 
 @njit(cache=True)
@@ -244,15 +252,16 @@ def _begin_grid(word, buf, start, end, grid, meta):  # type: ignore[no-untyped-d
 
 @njit(cache=True)
 def _read_row(buf, start, end, grid, angle, meta, values):  # type: ignore[no-untyped-def]
+    """One VALUES element into its row; the position of the next tag, or -1."""
     row = meta[grid, 2 + angle]
     meta[grid, 2 + angle] += 1
-    count = _row(buf, start, end, values[grid, angle, min(row, NODES - 1)])
+    count, pos = _row(buf, start, end, values[grid, angle, min(row, NODES - 1)])
     if count != NODES or row >= NODES:
         meta[grid, 4 + angle] = 0
-    return count
+    return pos if count >= 0 else -1
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def scan(buf, hashes, meta, steps, values, means, texts):  # type: ignore[no-untyped-def]
     """Read a whole file; returns (error, position, grids, root name start, root name end).
 
@@ -337,18 +346,17 @@ def scan(buf, hashes, meta, steps, values, means, texts):  # type: ignore[no-unt
         elif word == MEAN_VIEW:
             band = _attribute(buf, after, close, 98)
             mean = band if 0 <= band < 13 else -1
+        elif word == VALUES and angle >= 0:
+            pos = _read_row(buf, begin, size, grid, angle, meta, values)
+            if pos < 0:
+                return ERR_NUMBER, begin, grid + 1, root_start, root_end
         else:
-            end = pos
-            while end < size and buf[end] != 60:
-                end += 1
-            if word == VALUES and angle >= 0:
-                if _read_row(buf, begin, end, grid, angle, meta, values) < 0:
-                    return ERR_NUMBER, begin, grid + 1, root_start, root_end
-            elif word in (COL_STEP, ROW_STEP) and angle >= 0:
-                steps[grid, angle, word - COL_STEP] = _one_number(buf, begin, end)
+            while pos < size and buf[pos] != 60:
+                pos += 1
+            if word in (COL_STEP, ROW_STEP) and angle >= 0:
+                steps[grid, angle, word - COL_STEP] = _one_number(buf, begin, pos)
             elif word in (ZENITH_ANGLE, AZIMUTH_ANGLE) and mean >= 0:
-                means[mean, word - ZENITH_ANGLE] = _one_number(buf, begin, end)
+                means[mean, word - ZENITH_ANGLE] = _one_number(buf, begin, pos)
             elif word >= FIRST_TEXT and texts[word - FIRST_TEXT, 0] < 0:
                 texts[word - FIRST_TEXT, 0] = begin
-                texts[word - FIRST_TEXT, 1] = end
-            pos = end
+                texts[word - FIRST_TEXT, 1] = pos

@@ -196,3 +196,20 @@ def test_modelled_sun_has_no_answer_beyond_the_orbit():
     assert np.isnan(hls_sun_zenith(82.5, np.datetime64("2022-06-21")))
     equator = hls_sun_zenith(0.0, np.datetime64("2022-03-21"))
     assert equator == pytest.approx(90 - 15 * (10.34 - 6) + 1.8, abs=1.0)
+
+
+def test_angles_at_pixels_are_what_the_grids_say():
+    from conftest import make_view
+
+    from cubekit.nbar import angles_at
+
+    x = FIELD.angles.ulx + 5000.0 * np.array([4.25, 17.5])
+    y = FIELD.angles.uly - 5000.0 * np.array([3.5, 9.0])
+    sun, view, relative = angles_at(FIELD, "B04", x, y)
+    u, v = FIELD.node_coordinates(x, y)
+    vectors = np.where((u < 10)[..., None], make_view(5, u, v), make_view(6, u, v))
+    np.testing.assert_allclose(sun, 40 + 0.02 * v - 0.01 * u, atol=1e-3)
+    np.testing.assert_allclose(view, np.degrees(np.arctan(np.hypot(vectors[..., 0], vectors[..., 1]))), atol=0.01)
+    azimuth = np.degrees(np.arctan2(vectors[..., 0], vectors[..., 1]))
+    expected = (150 + 0.03 * u - azimuth + 180) % 360 - 180
+    np.testing.assert_allclose(relative, expected, atol=0.3)

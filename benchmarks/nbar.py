@@ -1,0 +1,243 @@
+"""NBAR side by side with sen2nbar: a stack of dates end to end from local metadata, and one full band.
+
+    python benchmarks/nbar.py --setup     # once: sen2nbar in an environment of its own, under build/
+    python benchmarks/nbar.py             # minutes: medians of five runs, sen2nbar beside it
+    python benchmarks/nbar.py --quick     # seconds: a smoke run
+    python benchmarks/nbar.py --docs      # also writes the table into docs/nbar.md
+
+What sen2nbar is asked: its own ``c_factor_from_metadata`` and ``_extrapolate_c_factor`` and, line for line in effect, the array statements of
+its ``nbar_stac`` (stack) and ``nbar_SAFE`` (band). Nothing is patched. Left out on both sides are the catalogue, the download and the
+decoding of images. Every run is a process of its own; time is wall time after imports and after one warm-up on a small case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+PEER = ROOT / "build" / "bench-sen2nbar"
+BANDS = ["B02", "B03", "B04", "B05", "B06", "B07", "B08", "B11", "B12"]
+GRANULE = "S2A_L2A_T01WCP_20230625T234755_N0509.xml"
+MARKS = ("<!-- benchmark: begin -->", "<!-- benchmark: end -->")
+SIZE = 128
+
+
+def data_folder() -> Path:
+    return Path(os.environ.get("CUBEKIT_SHARED") or ROOT.parent / "shared") / "data" / "nbar" / "metadata"
+
+
+def setup() -> None:
+    """Install sen2nbar where it cannot disturb anything."""
+    subprocess.run([sys.executable, "-m", "venv", str(PEER)], check=True)
+    subprocess.run([str(PEER / "bin" / "python"), "-m", "pip", "install", "--quiet", "sen2nbar==2024.6.0", "setuptools<81"], check=True)
+
+
+def corner(xml: Path) -> tuple[float, float]:
+    text = xml.read_text()
+    return tuple(float(text.split(f"<{tag}>")[1].split("<")[0]) for tag in ("ULX", "ULY"))  # type: ignore[return-value]
+
+
+def axes(xml: Path, size: int, offset: float) -> tuple[np.ndarray, np.ndarray]:
+    ulx, uly = corner(xml)
+    return ulx + offset + 10 * (np.arange(size) + 0.5), uly - offset - 10 * (np.arange(size) + 0.5)
+
+
+def numbers(*shape: int) -> np.ndarray:
+    dn = np.random.default_rng(0).integers(1, 12_000, shape, dtype=np.uint16)
+    dn[..., ::97] = 0
+    return dn
+
+
+# --- ours ---
+
+
+def our_stack(xml: Path, dn: np.ndarray) -> np.ndarray:
+    from cubekit.nbar import CField, harmonise, parse_granule_angles, patch
+
+    x, y = axes(xml, dn.shape[-1], 54_000)
+
+    def one(_: int) -> Any:
+        return patch(CField.from_angles(parse_granule_angles(xml.read_bytes()), BANDS), BANDS, x, y)
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        patches = list(pool.map(one, range(dn.shape[0])))
+    return harmonise(dn, patches, -1000.0, parallel=True).values
+
+
+def our_band(xml: Path, dn: np.ndarray) -> np.ndarray:
+    from cubekit.nbar import CField, harmonise, parse_granule_angles, patch
+
+    x, y = axes(xml, dn.shape[-1], 0)
+    field = CField.from_angles(parse_granule_angles(xml.read_bytes()), ["B02"])
+    return harmonise(dn, [patch(field, ["B02"], x, y)], -1000.0, parallel=True).values
+
+
+def kernel_against_copy(dn: np.ndarray, xml: Path) -> dict[str, float]:
+    """Seconds of the fused pass alone, and of a two-thread copy of the same array."""
+    from cubekit.nbar import CField, harmonise, parse_granule_angles, patch
+
+    offset = 0 if dn.shape[-1] > 1000 else 54_000
+    names = BANDS[: dn.shape[1]]
+    x, y = axes(xml, dn.shape[-1], offset)
+    known = [patch(CField.from_angles(parse_granule_angles(xml.read_bytes()), names), names, x, y)] * dn.shape[0]
+    out = np.empty(dn.shape, dtype=np.int16)
+    flat, target, half = dn.reshape(-1), out.view(np.uint16).reshape(-1), dn.size // 2
+    with ThreadPoolExecutor(max_workers=2) as pool:
+
+        def copy() -> None:
+            list(pool.map(lambda part: np.copyto(target[part], flat[part]), (slice(0, half), slice(half, None))))
+
+        def kernel() -> None:
+            harmonise(dn, known, -1000.0, parallel=True, out=out)
+
+        copies, kernels = [], []
+        for _ in range(8):
+            copies.append(clock(copy))
+            kernels.append(clock(kernel))
+    return {"kernel": statistics.median(kernels[1:]), "copy": statistics.median(copies[1:])}
+
+
+# --- sen2nbar, in its own environment ---
+
+
+def peer_stack(xml: Path, dn: np.ndarray) -> np.ndarray:
+    import xarray as xr
+    from sen2nbar.c_factor import c_factor_from_metadata
+    from sen2nbar.utils import _extrapolate_c_factor
+
+    x, y = axes(xml, dn.shape[-1], 54_000)
+    times = np.arange(dn.shape[0])
+    da = xr.DataArray(dn, dims=("time", "band", "y", "x"), coords={"time": times, "band": BANDS, "y": y, "x": x})
+    factors = []
+    for _ in times:
+        c = _extrapolate_c_factor(c_factor_from_metadata(str(xml)))
+        factors.append(c.interp(y=da.y.values, x=da.x.values, method="linear", kwargs={"fill_value": "extrapolate"}))
+    harmonize = xr.DataArray(np.full(len(times), -1000), dims="time", coords={"time": times})
+    da = da.where(lambda v: v > 0, other=np.nan) + harmonize
+    c = xr.concat(factors, dim="time")
+    c["time"] = times
+    da = (da * c).astype("float32")
+    return da.where(lambda v: np.isfinite(v), other=np.nan).values
+
+
+def peer_band(xml: Path, dn: np.ndarray) -> np.ndarray:
+    import xarray as xr
+    from sen2nbar.c_factor import c_factor_from_metadata
+    from sen2nbar.utils import _extrapolate_c_factor
+
+    x, y = axes(xml, dn.shape[-1], 0)
+    c = _extrapolate_c_factor(c_factor_from_metadata(str(xml)))
+    img = xr.DataArray(dn[0], dims=("band", "y", "x"), coords={"band": [1], "y": y, "x": x})
+    img = img.where(lambda v: v > 0, other=np.nan) - 1000
+    img = img * c.sel(band="B02").drop_vars("band").interp(y=img.y, x=img.x, method="linear", kwargs={"fill_value": "extrapolate"})
+    with np.errstate(invalid="ignore"):
+        return img.round().astype("int16").values
+
+
+RUNS: dict[tuple[str, str], Callable[[Path, np.ndarray], np.ndarray]] = {
+    ("ours", "stack"): our_stack,
+    ("ours", "band"): our_band,
+    ("sen2nbar", "stack"): peer_stack,
+    ("sen2nbar", "band"): peer_band,
+}
+
+
+# --- one run per process ---
+
+
+def clock(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def child(side: str, case: str, dates: int, size: int) -> None:
+    """Run one case and print its time and memory as JSON."""
+    xml = data_folder() / GRANULE
+    run = RUNS[side, case]
+    run(xml, numbers(2, len(BANDS), 16, 16) if case == "stack" else numbers(1, 1, 64, 64))
+    dn = numbers(dates, len(BANDS), SIZE, SIZE) if case == "stack" else numbers(1, 1, size, size)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds = clock(lambda: run(xml, dn))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found: dict[str, float] = {"seconds": seconds, "peak_mb": peak / 1024, "before_mb": before / 1024, "input_mb": dn.nbytes / 2**20}
+    if side == "ours":
+        found |= kernel_against_copy(dn, xml)
+    print(json.dumps(found))
+
+
+def measure(side: str, case: str, dates: int, size: int, repeats: int) -> dict[str, float]:
+    python = sys.executable if side == "ours" else str(PEER / "bin" / "python")
+    env = os.environ | {"PYTHONPATH": str(ROOT) if side == "ours" else "", "PYTHONWARNINGS": "ignore"}
+    command = [python, str(Path(__file__)), "--child", side, case, "--dates", str(dates), "--size", str(size)]
+    answers = []
+    for _ in range(repeats):
+        out = subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout
+        answers.append(json.loads(out.splitlines()[-1]))
+    return {key: statistics.median(answer[key] for answer in answers) for key in answers[0]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--setup", action="store_true")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--docs", action="store_true")
+    parser.add_argument("--dates", type=int, default=500)
+    parser.add_argument("--size", type=int, default=10_980)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--child", nargs=2, metavar=("SIDE", "CASE"))
+    options = parser.parse_args()
+    if options.setup:
+        setup()
+        return
+    if options.quick:
+        options.dates, options.size, options.repeats = 10, 1098, 1
+    if options.child:
+        child(*options.child, options.dates, options.size)
+        return
+    if not (PEER / "bin" / "python").exists():
+        sys.exit("sen2nbar is not there: run `python benchmarks/nbar.py --setup` first")
+    text = table(options.dates, options.size, options.repeats)
+    print(text)
+    if options.docs:
+        page = ROOT / "docs" / "nbar.md"
+        before, rest = page.read_text().split(MARKS[0])
+        page.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{rest.split(MARKS[1])[1]}")
+
+
+def table(dates: int, size: int, repeats: int) -> str:
+    lines = [
+        f"Median of {repeats} runs each, {os.cpu_count()} cores ({platform.machine()}), {GRANULE.removesuffix('.xml')} (7 detectors).",
+        "",
+        "| case | cubekit | sen2nbar | ratio | peak memory cubekit | peak memory sen2nbar | fused pass / two-thread copy |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for case, label in (
+        ("stack", f"{dates} dates x {len(BANDS)} bands x {SIZE} px, from XML"),
+        ("band", f"one band of {size} px, from XML"),
+    ):
+        ours, theirs = (measure(side, case, dates, size, repeats) for side in ("ours", "sen2nbar"))
+        share = f"{ours['kernel'] * 1e3:.1f} / {ours['copy'] * 1e3:.1f} ms = {ours['copy'] / ours['kernel']:.0%} of its speed"
+        lines.append(
+            f"| {label} | {ours['seconds']:.3f} s | {theirs['seconds']:.2f} s | {theirs['seconds'] / ours['seconds']:.0f}x "
+            f"| {ours['peak_mb']:.0f} MB | {theirs['peak_mb']:.0f} MB | {share} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
