@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -89,7 +89,7 @@ _CROPS = {
 _SHARES = (0.36, 0.13, 0.17, 0.22, 0.12)
 
 
-def _rise(day: Array, middle: Array | float, pace: float) -> Array:
+def _rise(day: Any, middle: Any, pace: float) -> Array:
     return np.asarray(1.0 / (1.0 + np.exp(-(day - middle) / pace)))
 
 
