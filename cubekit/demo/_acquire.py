@@ -122,7 +122,7 @@ def _sky(seed: int, start: datetime, track: Track, weather: Weather, order: int)
     view = track.view("B04", detector, 0.0, 0.0)
     to_view, to_sun = tan_vector(*view), tan_vector(zenith, azimuth)
     height = 1100.0 + 1500.0 * float(hash01(seed + 201, order))
-    cover = 1.25 * cloud - 0.12
+    cover = 1.2 * cloud - 0.20
     return Sky(seed + 1000 + 7 * order, cover, height, (float(to_view[0]), float(to_view[1])), (float(to_sun[0]), float(to_sun[1])))
 
 

@@ -78,8 +78,8 @@ def write_climate(model: Model, path: Path) -> None:
         values = state.reshape(-1, state.shape[2])[begin : begin + times.size]
         variables[name] = _variable(name, values, accumulated=False)
     for name, flux in hourly.fluxes.items():
-        values = _accumulate(flux)[begin - 1 : begin - 1 + times.size]
-        variables[name] = _variable(name, values, accumulated=True)
+        totals = _accumulate(flux)[begin - 1 : begin - 1 + times.size]
+        variables[name] = _variable(name, totals, accumulated=True)
     height = np.full((LATITUDES.size, LONGITUDES.size), np.nan, np.float32)
     for (row, column), elevation in CELLS.items():
         height[row, column] = elevation * 9.80665

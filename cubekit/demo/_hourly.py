@@ -66,7 +66,7 @@ def _cos_zenith(weather: Weather) -> npt.NDArray[np.float32]:
     up = np.sin(lat) * np.sin(declination)[:, None]
     across = np.cos(lat) * np.cos(declination)[:, None]
     cosine = up[:, None, :] + across[:, None, :] * np.cos(np.deg2rad(15.0) * (solar - 12.0))
-    return np.maximum(cosine, 0.0).astype(np.float32)
+    return np.asarray(np.maximum(cosine, 0.0), np.float32)
 
 
 def _heat(weather: Weather) -> tuple[Array, Array]:

@@ -100,9 +100,8 @@ class Landscape:
 
     def _make_units(self) -> Units:
         fields = np.arange(_BLOCKS)
-        kinds = [np.where(hash01(self.seed + 11, fields) < 0.22, Kind.GRASS, Kind.ARABLE)]
-        for kind in list(Kind)[1:]:
-            kinds.append(np.full(_STANDS, kind))
+        meadows = hash01(self.seed + 11, fields) < 0.22
+        kinds = [np.where(meadows, int(Kind.GRASS), int(Kind.ARABLE)), *(np.full(_STANDS, int(kind)) for kind in list(Kind)[1:])]
         kind = np.concatenate(kinds).astype(np.uint8)
         number = np.arange(kind.size)
         soil = 1.0 + 0.24 * (hash01(self.seed + 12, number) - 0.5)
@@ -168,12 +167,12 @@ class Landscape:
         strip = np.where(q - strip < 0.45 * hash01(self.seed + 56, row, column, strip), strip - 1, strip)
         cut = np.floor(p + hash01(self.seed + 57, row, column, strip)).astype(np.int64)
         block = (row % _SIDE) * _SIDE + column % _SIDE
-        return block * _PER_BLOCK + (strip % _PARTS[0]) * _PARTS[1] + cut % _PARTS[1]
+        return np.asarray(block * _PER_BLOCK + (strip % _PARTS[0]) * _PARTS[1] + cut % _PARTS[1])
 
     def _forest(self, x: Array, y: Array) -> Array:
         centre = np.exp(-(((x - 1350.0) / 1000.0) ** 2) - ((y - 1650.0) / 800.0) ** 2)
         far = np.exp(-(((x + 2600.0) / 900.0) ** 2) - ((y + 2500.0) / 700.0) ** 2)
-        return 1.25 * centre + far + 0.62 * fractal(x, y, 780.0, 4, self.seed + 61) > 0.52
+        return np.asarray(1.25 * centre + far + 0.62 * fractal(x, y, 780.0, 4, self.seed + 61) > 0.52)
 
     def surface(self, x: npt.ArrayLike, y: npt.ArrayLike) -> Surface:
         """Unit, texture and vigour at points of the plane."""
@@ -233,7 +232,7 @@ class Landscape:
         slope = (end[1] - start[1]) / (end[0] - start[0])
         first = np.abs(y - start[1] - slope * (x - start[0]) - bend) / np.hypot(1.0, slope)
         second = np.abs(x - start[0] - 0.22 * (y - start[1]) - 60.0 * np.sin(y / 480.0))
-        return np.minimum(first, second)
+        return np.asarray(np.minimum(first, second))
 
     def _texture(self, unit: Array, x: Array, y: Array) -> npt.NDArray[np.float32]:
         """Crowns, roofs and tussocks: cells of 26 m in three steps of brightness; fields are even."""

@@ -26,7 +26,7 @@ __all__ = ["FORMAT", "Model", "Parameters", "band_indices", "model"]
 
 Array: TypeAlias = npt.NDArray[Any]
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same parameters give other bytes."""
 _TOP_OF_SNOW = 9.0
 
@@ -49,12 +49,12 @@ class Parameters:
         Passes under more cloud than this are not delivered.
     """
 
-    seed: int = 7
+    seed: int = 6
     start: str = "2021-01-01"
     end: str = "2022-12-31"
     climate_start: str = "1991-01-01"
     size: int = 516
-    max_cloud: float = 0.6
+    max_cloud: float = 0.45
 
     def __post_init__(self) -> None:
         first, last, climate = (self._day(name) for name in ("start", "end", "climate_start"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ _SPECTRA = {
     "reed": (0.030, 0.056, 0.040, 0.085, 0.190, 0.235, 0.260, 0.270, 0.160, 0.085),
     "flower": (0.052, 0.150, 0.140, 0.200, 0.325, 0.390, 0.415, 0.425, 0.215, 0.115),
     "straw": (0.074, 0.112, 0.152, 0.188, 0.232, 0.256, 0.285, 0.305, 0.360, 0.265),
-    "hay": (0.050, 0.086, 0.112, 0.150, 0.200, 0.230, 0.260, 0.280, 0.310, 0.212),
+    "hay": (0.058, 0.098, 0.138, 0.170, 0.204, 0.228, 0.250, 0.268, 0.318, 0.225),
     "soil": (0.062, 0.092, 0.128, 0.152, 0.172, 0.188, 0.208, 0.222, 0.295, 0.245),
     "twig": (0.032, 0.047, 0.052, 0.070, 0.098, 0.110, 0.128, 0.140, 0.172, 0.122),
     "gravel": (0.095, 0.118, 0.140, 0.155, 0.168, 0.178, 0.190, 0.200, 0.235, 0.205),
@@ -89,7 +89,7 @@ _CROPS = {
 _SHARES = (0.36, 0.13, 0.17, 0.22, 0.12)
 
 
-def _rise(day: Array, middle: Array | float, pace: float) -> Array:
+def _rise(day: Any, middle: Any, pace: float) -> Array:
     return np.asarray(1.0 / (1.0 + np.exp(-(day - middle) / pace)))
 
 

@@ -16,7 +16,7 @@ CENTER = (12.0, 51.333)
 """Longitude and latitude of the origin of the local plane: exactly on the zone border."""
 
 SITES: dict[str, tuple[float, float]] = {
-    "centre": (12.0045, 51.3335),
+    "centre": (12.0060, 51.3310),
     "fields": (12.0185, 51.3195),
     "forest": (12.0180, 51.3465),
     "lake": (11.9885, 51.3450),

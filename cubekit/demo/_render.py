@@ -65,7 +65,7 @@ def _views(tile: str, track: Any) -> ViewGrids:
 
 def to_numbers(reflectance: Array, offset: int) -> npt.NDArray[np.uint16]:
     """Digital numbers as ESA writes them: reflectance times 10000 plus the baseline's offset; 0 stays free for nodata."""
-    return np.clip(np.rint(reflectance * 1e4) + offset, 1, 65_535).astype(np.uint16)
+    return np.asarray(np.clip(np.rint(reflectance * 1e4) + offset, 1, 65_535), np.uint16)
 
 
 @dataclass(frozen=True, slots=True)

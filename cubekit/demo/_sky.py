@@ -25,7 +25,7 @@ _SAMPLE = np.linspace(-9000.0, 9000.0, 73)
 
 @dataclass(frozen=True, slots=True)
 class Sky:
-    """A cloud deck at one height, drifting over the world; it hides what lies on the line of sight and darkens what lies on the line to the sun.
+    """A cloud deck at one height: it hides what lies below it on the line of sight, and darkens what it hides from the sun.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class Sky:
         if self.clear:
             return reflectance
         white = CLOUD[bands].astype(np.float32).reshape(-1, *([1] * (reflectance.ndim - 1)))
-        return reflectance * ((1 - _DARKNESS * shadow) * (1 - cloud)) + white * (cloud * (0.86 + 0.14 * cloud))
+        return np.asarray(reflectance * ((1 - _DARKNESS * shadow) * (1 - cloud)) + white * (cloud * (0.86 + 0.14 * cloud)))
 
 
 def _steps(share: Array) -> npt.NDArray[np.float32]:

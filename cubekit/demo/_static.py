@@ -34,7 +34,7 @@ def _box(model: Model) -> tuple[float, float, float, float]:
 def _crop(
     origin: tuple[float, float], step: tuple[Fraction, Fraction], span: float, box: tuple[float, float, float, float]
 ) -> tuple[list[float], tuple[int, int]]:
-    """Transform and shape of the part of a tile (upper-left corner `origin`, `span` degrees wide) that lies in a box, on the tile's own pixels."""
+    """Transform and shape of the part of a tile (upper-left corner `origin`, `span` degrees wide) within a box, on the tile's pixels."""
     left, top = origin
     dx, dy = float(step[0]), float(step[1])
     first = max(math.floor((box[0] - left) / dx), 0)
@@ -44,7 +44,7 @@ def _crop(
 
 
 def write_elevation(model: Model, root: Path) -> list[JSON]:
-    """Copernicus DEM: 1 degree tiles, float32, PixelIsPoint, 1" by 1.5" north of 50 degrees; the seam of two tiles runs through the world."""
+    """Copernicus DEM: 1 degree tiles, float32, PixelIsPoint, 1" by 1.5" north of 50 degrees; a seam of two tiles crosses the world."""
     (root / "cop-dem-glo-30").mkdir()
     box, items = _box(model), []
     south = math.floor(CENTER[1])

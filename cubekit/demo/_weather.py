@@ -20,19 +20,19 @@ LONGITUDES = np.array([11.9, 12.0, 12.1])
 CELLS = {(row, column): 95.0 + 62.0 * float(hash01(5, row, column)) for row in range(3) for column in range(3) if (row, column) != (2, 2)}
 """Elevation (m) of the land cells by (row, column); the south-eastern cell is open water and has no data."""
 _WARM_UP = 420
-_RELIEF = 32
+_RELIEF = 28
 
 _ALL = tuple(CELLS)
 _WEST = tuple(cell for cell in CELLS if cell[1] <= 1)
 _NORTH = tuple(cell for cell in CELLS if cell[0] <= 1)
 _PLANTED = (
-    # first day of the dry spell, first and last hot day, warmth (K), cells
-    ("1994-05-28", "1994-07-22", "1994-08-03", 8.0, _ALL),
-    ("2003-05-30", "2003-08-02", "2003-08-13", 9.0, _ALL),
-    ("2010-05-20", "2010-07-08", "2010-07-18", 7.8, _WEST),
-    ("2015-06-01", "2015-08-04", "2015-08-14", 7.9, _NORTH),
-    ("2018-05-15", "2018-07-24", "2018-08-06", 8.2, _ALL),
-    ("2022-05-12", "2022-07-12", "2022-07-27", 8.8, _ALL),
+    # first day of the dry spell, first and last hot day, mean temperature of the hot days (degC), cells
+    ("1994-06-16", "1994-07-22", "1994-08-03", 28.2, _ALL),
+    ("2003-06-14", "2003-07-28", "2003-08-08", 29.0, _ALL),
+    ("2010-06-02", "2010-07-08", "2010-07-18", 28.0, _WEST),
+    ("2015-06-19", "2015-07-25", "2015-08-04", 28.4, _NORTH),
+    ("2018-06-18", "2018-07-24", "2018-08-06", 28.6, _ALL),
+    ("2022-05-24", "2022-07-12", "2022-07-27", 29.4, _ALL),
 )
 
 
@@ -46,8 +46,8 @@ class PlantedEvent:
         First day without rain.
     start, end
         First and last hot day, inclusive; the drought lasts until `end`.
-    warmth
-        What is added to the temperature of the hot days, K.
+    temperature
+        Mean temperature of the hot days at 120 m, degrees Celsius.
     cells
         (row, column) of the climate cells that it touches.
     """
@@ -55,13 +55,13 @@ class PlantedEvent:
     dry_start: np.datetime64
     start: np.datetime64
     end: np.datetime64
-    warmth: float
+    temperature: float
     cells: tuple[tuple[int, int], ...]
 
 
 def planted_events(first: np.datetime64, last: np.datetime64) -> tuple[PlantedEvent, ...]:
     """The planted events that lie completely between two days."""
-    events = (PlantedEvent(np.datetime64(a), np.datetime64(b), np.datetime64(c), warmth, cells) for a, b, c, warmth, cells in _PLANTED)
+    events = (PlantedEvent(np.datetime64(a), np.datetime64(b), np.datetime64(c), mean, cells) for a, b, c, mean, cells in _PLANTED)
     return tuple(event for event in events if first <= event.dry_start and event.end <= last)
 
 
@@ -112,15 +112,15 @@ def _autoregressive(rng: np.random.Generator, n: int, memory: float) -> Array:
 
 
 def _windows(events: tuple[PlantedEvent, ...], days: Days) -> tuple[Array, Array, Array]:
-    """Per day and cell: 1 in a planted dry spell; the planted warmth in K; 1 in the weeks of cool and rainy weather that end it."""
+    """Planted spells per day and cell: 1 in a dry one; temperature of hot days (degC), else 0; 1 in the rainy weeks that end it."""
     cells = list(CELLS)
     dry, heat, relief = (np.zeros((days.size, len(cells))) for _ in range(3))
     for event in events:
-        columns = [cells.index(cell) for cell in event.cells]
+        columns = np.isin(np.arange(len(cells)), [cells.index(cell) for cell in event.cells])
         in_dry = (days >= event.dry_start) & (days <= event.end)
         in_heat = (days >= event.start) & (days <= event.end)
         dry[np.ix_(in_dry, columns)] = 1.0
-        heat[np.ix_(in_heat, columns)] = event.warmth
+        heat[np.ix_(in_heat, columns)] = event.temperature
         relief[np.ix_((days > event.end) & (days <= event.end + _RELIEF), columns)] = 1.0
     return dry, heat, relief
 
@@ -148,7 +148,7 @@ def make_weather(seed: int, first: np.datetime64, last: np.datetime64) -> Weathe
     local = rng.standard_normal((n, cells))
     amount = np.minimum(rng.gamma(0.8, 1.0, n), 4.0)
     dry, heat, relief = _windows(planted_events(days[0], days[-1]), days)
-    wet = np.where(relief.any(axis=1), np.maximum(wet, -0.3), wet)
+    wet = np.where(relief.any(axis=1), np.maximum(wet, -1.2), wet)
     cloud = 1.0 / (1.0 + np.exp(-(0.35 - 0.45 * season + 2.1 * wet)))[:, None] * np.ones(cells)
     cloud = np.where(dry > 0, 0.05 + 0.25 * cloud, cloud)
     rain = np.where(wet > 0.18, amount * (4.0 + 2.0 * season) * (0.5 + wet), 0.0)[:, None] * np.exp(0.35 * local)
@@ -171,15 +171,17 @@ def _finish(
     n, cells = rain.shape
     elevation = np.array(list(CELLS.values()))
     anomaly = (3.1 - 0.4 * season) * warm
-    anomaly_dry = np.where(heat > 0, 0.35 * np.clip(anomaly, -1.0, 1.0)[:, None], np.clip(anomaly, -2.0, 1.2)[:, None])
-    clear = 2.2 * season[:, None] * (0.6 - cloud)
-    celsius = 9.4 + 9.3 * season[:, None] + clear + np.where(dry > 0, anomaly_dry + 0.8, anomaly[:, None]) + heat
+    spell = np.where(dry > 0, np.clip(anomaly, -2.0, 1.2)[:, None] + 0.8, anomaly[:, None])
+    celsius = 9.4 + 9.3 * season[:, None] + 2.2 * season[:, None] * (0.6 - cloud) + spell
+    warmth = np.where(heat > 0, heat + 0.3 * np.clip(anomaly, -1.0, 1.0)[:, None] - celsius, 0.0)
+    celsius = celsius + warmth
     celsius = celsius - 0.0065 * (elevation - 120.0) + 0.15 * rng.standard_normal((n, cells))
     amplitude = 1.4 + (2.2 + 3.6 * (0.5 + 0.5 * season))[:, None] * (1.0 - 0.8 * cloud)
-    dewpoint = celsius - 0.75 * heat - amplitude * 0.85 - 1.2 - 3.2 * (1 - cloud) * (0.5 + 0.5 * season)[:, None] - 2.0 * dry
+    dewpoint = celsius - 0.75 * warmth - amplitude * 0.85 - 1.2 - 3.2 * (1 - cloud) * (0.5 + 0.5 * season)[:, None] - 2.0 * dry
     temperature = celsius + 273.15
     pressure = 850.0 * (0.6 * _autoregressive(rng, n, 0.85) - 0.5 * wet)
     storminess = np.exp(0.35 * _autoregressive(rng, n, 0.7)) * (1.0 - 0.18 * season)
+    storminess = np.where(dry.any(axis=1), 0.9, storminess)
     return Weather(days, cloud, temperature, amplitude, dewpoint + 273.15, rain, _snowpack(temperature, rain), pressure, storminess)
 
 

@@ -95,7 +95,7 @@ class World:
     ) -> npt.NDArray[np.float32]:
         """Reflectance seen from nadir under a clear sky on a day, (band, *shape of x): what NBAR must give."""
         surface = self._model.landscape.surface(*to_plane(x, y, epsg))
-        return self._model.nadir(surface, np.datetime64(date, "D"), band_indices(bands))
+        return self._model.nadir(surface, _day(date), band_indices(bands))
 
     def c_factor(self, item_id: str, bands: Sequence[str], x: npt.ArrayLike, y: npt.ArrayLike, epsg: int) -> npt.NDArray[np.float64]:
         """Nadir over observed reflectance, (band, *shape of x), by the detector that saw each point; NaN outside the swath."""
@@ -150,18 +150,25 @@ class World:
     def stress(self, date: str | np.datetime64) -> float:
         """Drought stress of the vegetation on a day of the climate, 0 to 1."""
         first, last = self.parameters.climate
-        if not first <= np.datetime64(date, "D") <= last:
+        if not first <= _day(date) <= last:
             raise InputError(f"date {date} lies outside the climate {first} to {last}", remedy="Take a day within it")
-        return float(at(self._model.weather.days, self._model.stress, np.datetime64(date, "D")))
+        return float(at(self._model.weather.days, self._model.stress, _day(date)))
 
     def event_table(self) -> list[dict[str, Any]]:
-        """The planted events as rows: dry_start, start, end (ISO days, inclusive), warmth (K), cells as (lat, lon)."""
+        """The planted events as rows: dry_start, start, end (ISO days, inclusive), temperature of hot days (degC), cells (lat, lon)."""
         rows = []
         for event in self.events:
             cells = [(float(LATITUDES[row]), float(LONGITUDES[column])) for row, column in event.cells]
             days = {"dry_start": str(event.dry_start), "start": str(event.start), "end": str(event.end)}
-            rows.append({**days, "warmth": event.warmth, "cells": cells})
+            rows.append({**days, "temperature": event.temperature, "cells": cells})
         return rows
+
+
+def _day(date: str | np.datetime64) -> np.datetime64:
+    try:
+        return np.datetime64(str(date), "D")
+    except ValueError as error:
+        raise InputError(f"date {date!r} is no date", remedy="Write YYYY-MM-DD") from error
 
 
 def _write_imagery(one: Model, root: Path, threads: int) -> list[Any]:
@@ -178,12 +185,12 @@ def _write_json(path: Path, content: Any) -> None:
 def write_world(
     root: str | os.PathLike[str],
     *,
-    seed: int = 7,
+    seed: int = 6,
     start: str = "2021-01-01",
     end: str = "2022-12-31",
     climate_start: str = "1991-01-01",
     size: int = 516,
-    max_cloud: float = 0.6,
+    max_cloud: float = 0.45,
     threads: int | None = None,
 ) -> World:
     """Write a simulated world: a STAC item collection, its rasters and metadata, and thirty years of hourly climate.
