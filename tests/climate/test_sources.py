@@ -177,6 +177,15 @@ def test_orography_gives_the_elevation(store, grid, tmp_path):
     assert table["cell_elevation"].attrs["comment"] == "elevation given by the source"
 
 
+@pytest.mark.parametrize("static", [True, False])
+def test_geopotential_in_the_store_itself_gives_the_elevation(grid, tmp_path, static):
+    z = xr.DataArray(np.arange(231.0).reshape(11, 21) * 98.0665, dims=("latitude", "longitude"), attrs={"units": "m**2 s**-2"})
+    whole = grid[["t2m", "sp"]].assign(z=z if static else z.expand_dims(time=grid["time"]))
+    whole.to_netcdf(tmp_path / "a.nc")
+    table = site_climate(str(tmp_path / "a.nc"), *AT, *PERIOD, elevation=1000.0)
+    assert float(table["cell_elevation_difference"]) == pytest.approx((7 * 21 + 14) * 10 - 1000)
+
+
 def test_one_bad_site_does_not_stop_the_rest(store):
     sites = [Site(*AT), Site(0.0, -30.0), Site(51.9, 11.1)]
     tables = read_daily(str(store), sites, TimeRange(*PERIOD), elevations=[None, 5.0, 100.0])
