@@ -39,7 +39,7 @@ def _nowhere_configured(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CDSAPI_RC", str(tmp_path / "absent"))
     monkeypatch.setenv("NETRC", str(tmp_path / "absent"))
-    monkeypatch.setenv("CUBEKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CUBEKIT_CACHE_DIR", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +154,12 @@ def test_ocean_coast_and_far_sites(tmp_path):
         site_climate(str(path), 51.5, 11.2, "2018-06-02", "2018-06-03")
     with pytest.raises(NothingFoundError, match=r"the nearest land cell is 4\d\d\d\.\d km away"):
         site_climate(str(path), 20.0, -20.0, "2018-06-02", "2018-06-03")
+
+
+def test_file_of_ocean_alone_says_so(tmp_path):
+    world(4, latitudes=[51.0], longitudes=[12.0], ocean=[(0, 0)]).to_netcdf(tmp_path / "sea.nc")
+    with pytest.raises(NothingFoundError, match="the data hold no land cell at all"):
+        site_climate(str(tmp_path / "sea.nc"), 51.0, 12.0, "2018-06-02", "2018-06-03")
 
 
 def test_longitude_wrap_across_180(tmp_path):

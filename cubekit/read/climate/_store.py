@@ -22,6 +22,9 @@ from cubekit.site import Site, TimeRange
 
 __all__ = ["StoreSource"]
 
+_ROUND_THE_EARTH = 20_100.0
+"""More than half of the Earth's circumference, km."""
+
 _SEARCH_BYTES = 256 * 2**20
 """What may be read to tell an ocean site how far land is."""
 
@@ -196,7 +199,7 @@ class StoreSource:
         """The distance to the nearest land is sought in growing windows, as far as a message is worth reading for."""
         data = reader.data
         beyond = self.max_distance
-        for reach in (4.0 * self.max_distance, 20.0 * self.max_distance, 20_100.0):
+        for reach in (4.0 * self.max_distance, 20.0 * self.max_distance, _ROUND_THE_EARTH):
             rows, columns, _ = _candidates(data, site, reach)
             if rows.size == 0 or columns.size == 0:
                 continue
@@ -211,9 +214,11 @@ class StoreSource:
                 except NothingFoundError as error:
                     return error
             beyond = reach
+        where = (
+            f"the nearest land cell is more than {beyond:g} km away" if beyond < _ROUND_THE_EARTH else "the data hold no land cell at all"
+        )
         return NothingFoundError(
-            f"No land cell within {self.max_distance:g} km of latitude {site.lat:g}, longitude {site.lon:g}: "
-            f"the nearest land cell is more than {beyond:g} km away or outside the data",
+            f"No land cell within {self.max_distance:g} km of latitude {site.lat:g}, longitude {site.lon:g}: {where}",
             remedy="Move the site onto land, or leave the climate layer out",
             site=site.id,
         )
