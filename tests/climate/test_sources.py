@@ -39,7 +39,7 @@ def _nowhere_configured(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CDSAPI_RC", str(tmp_path / "absent"))
     monkeypatch.setenv("NETRC", str(tmp_path / "absent"))
-    monkeypatch.setenv("CUBEKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CUBEKIT_CACHE_DIR", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +156,12 @@ def test_ocean_coast_and_far_sites(tmp_path):
         site_climate(str(path), 20.0, -20.0, "2018-06-02", "2018-06-03")
 
 
+def test_file_of_ocean_alone_says_so(tmp_path):
+    world(4, latitudes=[51.0], longitudes=[12.0], ocean=[(0, 0)]).to_netcdf(tmp_path / "sea.nc")
+    with pytest.raises(NothingFoundError, match="the data hold no land cell at all"):
+        site_climate(str(tmp_path / "sea.nc"), 51.0, 12.0, "2018-06-02", "2018-06-03")
+
+
 def test_longitude_wrap_across_180(tmp_path):
     data = world(3, latitudes=[-16.0, -16.1], longitudes=np.round(np.arange(179.5, 180.45, 0.1), 1))
     path = write_zarr(data, tmp_path / "fiji.zarr", (50, 2, 4))
@@ -175,6 +181,15 @@ def test_orography_gives_the_elevation(store, grid, tmp_path):
     table = site_climate(source, *AT, *PERIOD, elevation=300.0)
     assert float(table["cell_elevation_difference"]) == pytest.approx(-50.0)
     assert table["cell_elevation"].attrs["comment"] == "elevation given by the source"
+
+
+@pytest.mark.parametrize("static", [True, False])
+def test_geopotential_in_the_store_itself_gives_the_elevation(grid, tmp_path, static):
+    z = xr.DataArray(np.arange(231.0).reshape(11, 21) * 98.0665, dims=("latitude", "longitude"), attrs={"units": "m**2 s**-2"})
+    whole = grid[["t2m", "sp"]].assign(z=z if static else z.expand_dims(time=grid["time"]))
+    whole.to_netcdf(tmp_path / "a.nc")
+    table = site_climate(str(tmp_path / "a.nc"), *AT, *PERIOD, elevation=1000.0)
+    assert float(table["cell_elevation_difference"]) == pytest.approx((7 * 21 + 14) * 10 - 1000)
 
 
 def test_one_bad_site_does_not_stop_the_rest(store):

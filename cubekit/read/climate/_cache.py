@@ -18,7 +18,7 @@ __all__ = ["DiskCache"]
 
 
 def _default_root() -> Path:
-    return Path(os.environ.get("CUBEKIT_CACHE") or platformdirs.user_cache_path("cubekit")) / "climate"
+    return Path(os.environ.get("CUBEKIT_CACHE_DIR") or platformdirs.user_cache_path("cubekit")) / "climate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class DiskCache:
     Parameters
     ----------
     root
-        Folder; by default ``$CUBEKIT_CACHE/climate``, else the user's cache folder.
+        Folder; by default ``$CUBEKIT_CACHE_DIR/climate``, else the user's cache folder.
     """
 
     root: Path = field(default_factory=_default_root)

@@ -49,6 +49,8 @@ class ChunkReader:
         What an error calls the store.
     identity
         What names the store in the cache: URL and grid.
+    heights
+        Elevation of the cells, if the store tells it (see `cell_heights`).
     cache
         Where series are kept, or None.
     workers
@@ -58,6 +60,7 @@ class ChunkReader:
     data: xr.Dataset
     label: str
     identity: str
+    heights: xr.DataArray | None = None
     cache: DiskCache | None = None
     workers: int = 8
     reads: list[tuple[str, int, int]] = field(default_factory=list)

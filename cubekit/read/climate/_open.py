@@ -24,7 +24,7 @@ from cubekit.read.climate._cache import DiskCache
 from cubekit.read.climate._credentials import require_safe_host
 from cubekit.redact import redact, unsigned
 
-__all__ = ["READ_ERRORS", "as_read_error", "is_remote", "open_era5"]
+__all__ = ["READ_ERRORS", "as_read_error", "cell_heights", "is_remote", "open_era5", "open_raw"]
 
 _SCHEMES = ("http", "https", "s3", "gs", "az", "abfs")
 _OPTIONS = {"headers", "config", "client_options", "retry_config", "anon", "endpoint_url", "key", "secret", "token", "region"}
@@ -35,6 +35,7 @@ _S3 = {
     "endpoint_url": "endpoint",
     "region": "region",
 }
+_GRAVITY = 9.80665
 _REFUSED = re.compile(r"\b40[13] (Unauthorized|Forbidden)\b")
 _NETCDF = (".nc", ".nc4", ".netcdf", ".h5", ".cdf")
 
@@ -123,7 +124,8 @@ def _open_zarr(store: Any, name: str, chunks: dict[str, Any] | None) -> xr.Datas
     )
 
 
-def _open_one(path: str, options: Mapping[str, Any], cache: DiskCache | None, chunks: dict[str, Any] | None) -> xr.Dataset:
+def open_raw(path: str, options: Mapping[str, Any], cache: DiskCache | None, chunks: dict[str, Any] | None = None) -> xr.Dataset:
+    """One store or file as it is, lazily; raises ReadError or AccessDeniedError."""
     try:
         if is_remote(path):
             if path.lower().endswith(_NETCDF):
@@ -161,8 +163,10 @@ def _regular(data: xr.Dataset) -> bool:
     return plain and time is not None and bool(time.is_monotonic_increasing) and bool(time.is_unique)
 
 
-def open_era5(paths: str | Path | list[str | Path], options: Mapping[str, Any], cache: DiskCache | None) -> xr.Dataset:
-    """Open one or several stores or files as one lazy dataset with ERA5 short names and increasing time.
+def open_era5(
+    paths: str | Path | list[str | Path], options: Mapping[str, Any], cache: DiskCache | None
+) -> tuple[xr.Dataset, xr.DataArray | None]:
+    """Open one or several stores or files as one lazy dataset with ERA5 short names and increasing time; and its `cell_heights`.
 
     Notes
     -----
@@ -174,15 +178,33 @@ def open_era5(paths: str | Path | list[str | Path], options: Mapping[str, Any], 
     if not names:
         raise InputError("No path given", remedy="Give a Zarr store, NetCDF file, folder or pattern")
     if len(names) == 1:
-        single = canonical_names(_open_one(names[0], options, cache, None))
+        raw = open_raw(names[0], options, cache, None)
+        single = canonical_names(raw)
         if _regular(single):
-            return single
-    parts = [_grouped(_open_one(name, options, cache, {})) for name in names]
+            return single, cell_heights(raw)
+    opened = [open_raw(name, options, cache, {}) for name in names]
+    heights = next((found for raw in opened if (found := cell_heights(raw)) is not None), None)
+    parts = [_grouped(raw) for raw in opened]
     by_variables: dict[frozenset[str], list[xr.Dataset]] = {}
     for part in parts:
         by_variables.setdefault(frozenset(map(str, part.data_vars)), []).append(part)
     joined = [canonical_hourly(_join(group)) for group in by_variables.values()]
-    return joined[0] if len(joined) == 1 else xr.merge(joined, join="outer", compat="override", combine_attrs="drop_conflicts")
+    merged = joined[0] if len(joined) == 1 else xr.merge(joined, join="outer", compat="override", combine_attrs="drop_conflicts")
+    return merged, heights
+
+
+def cell_heights(data: xr.Dataset) -> xr.DataArray | None:
+    """Elevation of the grid in m over (latitude, longitude): ``elevation`` or ``orography``, else geopotential ``z``.
+
+    Lazy: the attribute ``factor`` turns what is stored into m.
+    """
+    data = data.rename({old: new for old, new in (("lat", "latitude"), ("lon", "longitude")) if old in data.dims})
+    for name in ("elevation", "orography", "z"):
+        if name in data and {"latitude", "longitude"} <= set(data[name].dims):
+            field = data[name].isel({dim: 0 for dim in data[name].dims if dim not in ("latitude", "longitude")}, drop=True)
+            metres = name != "z" or str(field.attrs.get("units", "")).strip() in ("m", "metre", "meter")
+            return field.assign_attrs(factor=1.0 if metres else 1.0 / _GRAVITY)
+    return None
 
 
 def _grouped(data: xr.Dataset) -> xr.Dataset:

@@ -16,13 +16,15 @@ from cubekit.errors import CubekitError, InputError, NothingFoundError, ReadErro
 from cubekit.read.climate._base import CELL_ATTRS, Hourly, hours_around
 from cubekit.read.climate._cache import DiskCache
 from cubekit.read.climate._chunks import ChunkReader, Place
-from cubekit.read.climate._open import READ_ERRORS, as_read_error, is_remote, open_era5
+from cubekit.read.climate._open import READ_ERRORS, as_read_error, cell_heights, is_remote, open_era5, open_raw
 from cubekit.redact import unsigned
 from cubekit.site import Site, TimeRange
 
 __all__ = ["StoreSource"]
 
-_GRAVITY = 9.80665
+_ROUND_THE_EARTH = 20_100.0
+"""More than half of the Earth's circumference, km."""
+
 _SEARCH_BYTES = 256 * 2**20
 """What may be read to tell an ocean site how far land is."""
 
@@ -73,15 +75,15 @@ class StoreSource:
         return [self._reader(entry, options) for entry in self.paths]
 
     def _reader(self, entry: str | Path | list[str | Path], options: Mapping[str, Any]) -> ChunkReader:
-        data = open_era5(entry, options, self.cache)
+        data, heights = open_era5(entry, options, self.cache)
         label = unsigned(str(entry)) if isinstance(entry, (str, Path)) else " ".join(unsigned(str(e)) for e in entry)
         remote = isinstance(entry, (str, Path)) and is_remote(str(entry))
         times = data["time"].values
         if times.size == 0:
             raise ReadError(f"{label} holds no hour", remedy="Check the store", href=label)
-        grid = "" if "latitude" not in data.dims else f"{data.sizes} {data['latitude'].values[0]} {data['longitude'].values[0]}"
-        identity = f"{label} {grid.partition('time')[0]} {times[0]}"
-        return ChunkReader(data, label, identity, self.cache if remote else None)
+        axes = [data[name].values for name in ("latitude", "longitude") if name in data.dims]
+        identity = " ".join([label, *(f"{axis.size} from {axis[0]:g}" for axis in axes), str(times[0])])
+        return ChunkReader(data, label, identity, heights, self.cache if remote else None)
 
     @cached_property
     def _masks(self) -> dict[tuple[int, int], np.ndarray]:
@@ -89,16 +91,15 @@ class StoreSource:
         return {}
 
     @cached_property
-    def _elevation(self) -> xr.DataArray | None:
-        """Elevation over (latitude, longitude), if the source or `orography` tells it."""
+    def _orography(self) -> xr.DataArray | None:
+        """Elevation of the grid that `orography` names."""
         if not self.orography:
             return None
-        data = xr.open_zarr(self.orography) if self.orography.rstrip("/").endswith(".zarr") else xr.open_dataset(self.orography)
-        data = data.rename({old: new for old, new in (("lat", "latitude"), ("lon", "longitude")) if old in data.dims})
-        for name, factor in (("elevation", 1.0), ("orography", 1.0), ("z", 1 / _GRAVITY)):
-            if name in data:
-                return data[name].isel({d: 0 for d in data[name].dims if d not in ("latitude", "longitude")}) * factor
-        raise InputError(f"{self.orography} has none of elevation, orography, z", remedy="Give ERA5-Land's geopotential")
+        raw = open_raw(self.orography, self.storage_options, self.cache)
+        heights = cell_heights(raw)
+        if heights is None:
+            raise InputError(f"{self.orography} has none of elevation, orography, z", remedy="Give ERA5-Land's geopotential")
+        return heights
 
     def read_many(self, sites: Sequence[Site], period: TimeRange) -> list[Hourly]:
         """See `ClimateSource.read_many`; sites that share a stored chunk share its read."""
@@ -154,11 +155,16 @@ class StoreSource:
         return hours.assign_coords({name: ((), value, CELL_ATTRS[name]) for name, value in values.items()})
 
     def _height(self, cell: Cell) -> float | None:
-        field_ = self._elevation
-        if field_ is None:
+        """Elevation of a cell in m, if `orography` or the store itself tells it."""
+        heights, row, column = self.readers[0].heights, cell.row, cell.column
+        if self._orography is not None:
+            heights = self._orography
+            found = nearest_land_cell(cell.latitude, cell.longitude, _everywhere(heights), max_distance=self.max_distance)
+            row, column = found.row, found.column
+        if heights is None:
             return None
-        found = nearest_land_cell(cell.latitude, cell.longitude, xr.ones_like(field_, dtype=bool), max_distance=self.max_distance)
-        return float(field_.isel(latitude=found.row, longitude=found.column))
+        height = float(heights.isel(latitude=row, longitude=column)) * float(heights.attrs["factor"])
+        return height if np.isfinite(height) else None
 
     def _cell(self, reader: ChunkReader, site: Site) -> Cell | CubekitError:
         """The nearest land cell; the neighbours are looked at only where the nearest cell is no land."""
@@ -193,7 +199,7 @@ class StoreSource:
         """The distance to the nearest land is sought in growing windows, as far as a message is worth reading for."""
         data = reader.data
         beyond = self.max_distance
-        for reach in (4.0 * self.max_distance, 20.0 * self.max_distance, 20_100.0):
+        for reach in (4.0 * self.max_distance, 20.0 * self.max_distance, _ROUND_THE_EARTH):
             rows, columns, _ = _candidates(data, site, reach)
             if rows.size == 0 or columns.size == 0:
                 continue
@@ -208,9 +214,11 @@ class StoreSource:
                 except NothingFoundError as error:
                     return error
             beyond = reach
+        where = (
+            f"the nearest land cell is more than {beyond:g} km away" if beyond < _ROUND_THE_EARTH else "the data hold no land cell at all"
+        )
         return NothingFoundError(
-            f"No land cell within {self.max_distance:g} km of latitude {site.lat:g}, longitude {site.lon:g}: "
-            f"the nearest land cell is more than {beyond:g} km away or outside the data",
+            f"No land cell within {self.max_distance:g} km of latitude {site.lat:g}, longitude {site.lon:g}: {where}",
             remedy="Move the site onto land, or leave the climate layer out",
             site=site.id,
         )
@@ -242,6 +250,13 @@ class StoreSource:
             if mask.any():
                 break
         return np.asarray(mask)
+
+
+def _everywhere(heights: xr.DataArray) -> xr.DataArray:
+    """A mask over the grid of `heights` that counts every cell; nothing is read."""
+    shape = (heights.sizes["latitude"], heights.sizes["longitude"])
+    coords = {name: heights[name].values for name in ("latitude", "longitude")}
+    return xr.DataArray(np.ones(shape, dtype=bool), dims=("latitude", "longitude"), coords=coords)
 
 
 def _candidates(data: xr.Dataset, site: Site, reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
