@@ -114,7 +114,7 @@ def create(
         cube.name = name
         cubes.append(_locate(cube, grid, lat, lon, xy_coords))
     if datatree:
-        return xr.DataTree.from_dict({cube.name: _as_dataset(cube) if dataset else cube.to_dataset(name="data") for cube in cubes})
+        return xr.DataTree.from_dict({str(cube.name): _as_dataset(cube) if dataset else cube.to_dataset(name="data") for cube in cubes})
     merged = cubes[0] if len(cubes) == 1 else _merge(cubes)
     return _as_dataset(merged) if dataset else merged
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -20,16 +19,18 @@ COMMANDS = {
     "show": ("show", "Draw a cube's contact sheet."),
     "demo": ("demo", "Build a cube of the simulated world, offline."),
     "recipe": ("recipe", "Check recipes and print their schema."),
+    "events": ("events", "Find, list and draw dry-hot extreme events."),
+    "nbar": ("nbar", "Adjust a SAFE folder to nadir view."),
 }
 
 
 class LazyGroup(TyperGroup):
     """A group that knows its commands by name and help line before any of them is imported."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
         module: Any = import_module(f"cubekit_cli.{COMMANDS[cmd_name][0]}")
@@ -37,6 +38,6 @@ class LazyGroup(TyperGroup):
         command.name = cmd_name
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])

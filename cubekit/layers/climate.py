@@ -83,10 +83,11 @@ class _ClimateLayer(Layer):
         from cubekit.read.climate import site_climate
 
         key = ("climate", self.source.model_dump_json(), self.day, self.et0, request.site.lat, request.site.lon, str(time))
-        return request.session.remember(
+        table: xr.Dataset = request.session.remember(
             key,
             lambda: site_climate(self.source.open(), request.site.lat, request.site.lon, time.start, time.end, day=self.day, et0=self.et0),
         )
+        return table
 
 
 class Era5Land(_ClimateLayer):

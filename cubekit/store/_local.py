@@ -13,7 +13,7 @@ import time
 import uuid
 from pathlib import Path
 
-from cubekit.errors import CommitError
+from cubekit.errors import CommitError, TargetExistsError
 from cubekit.layout import ROOT_KEY
 from cubekit.location import Location
 
@@ -190,7 +190,7 @@ def check_local(location: Location, overwrite: bool) -> bool:
     if not os.path.lexists(target):
         return False
     if not overwrite:
-        raise CommitError(f"{location.url} exists", remedy="Choose another name or allow to overwrite", target=location.url)
+        raise TargetExistsError(f"{location.url} exists", remedy="Choose another name or allow to overwrite", target=location.url)
     if target.is_symlink() or not target.is_dir() or not (target / ROOT_KEY).is_file():
         raise CommitError(
             f"{location.url} is no Zarr store, so it is not replaced", remedy="Move it away or choose another name", target=location.url

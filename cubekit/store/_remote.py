@@ -14,7 +14,7 @@ from typing import Any
 
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, PreconditionError, UnauthenticatedError
 
-from cubekit.errors import AccessDeniedError, CommitError
+from cubekit.errors import AccessDeniedError, CommitError, TargetExistsError
 from cubekit.layout import ROOT_KEY
 from cubekit.location import Location
 
@@ -223,7 +223,7 @@ def check_remote(location: Location, overwrite: bool) -> None:
 
 
 def _taken(location: Location) -> CommitError:
-    return CommitError(f"{location.url} exists", remedy="Choose another name or allow to overwrite", target=location.url)
+    return TargetExistsError(f"{location.url} exists", remedy="Choose another name or allow to overwrite", target=location.url)
 
 
 def _check_free(location: Location, bucket: Any, overwrite: bool) -> bool:

@@ -179,7 +179,7 @@ def _select(
 ) -> xr.Dataset:
     """Leave out scenes without pixels, and those without NBAR if the layer says so; name them in the attributes."""
     failed = ~readable(stack.status).all(axis=1)
-    blank: npt.NDArray[np.bool_] = empty.all(axis=(1, 2, 3)) & ~failed
+    blank: Any = empty.all(axis=(1, 2, 3)) & ~failed
     supported = corrected.nbar_status != NbarStatus.not_supported
     unadjusted = ((corrected.nbar_status != NbarStatus.applied) & supported).any(axis=1)
     dropped = unadjusted & ~blank if layer.nbar.missing == "drop" and layer.nbar.method != "none" else np.zeros(len(scenes), bool)
