@@ -14,7 +14,7 @@ from pyproj import Transformer
 from cubekit.grid import Grid
 from cubekit.typing import Resampling
 
-__all__ = ["CrsLike", "Method", "Placement", "level_for", "place", "scaled", "source_per_target"]
+__all__ = ["CrsLike", "Method", "Placement", "level_for", "moved", "place", "scaled", "source_per_target"]
 
 CrsLike: TypeAlias = int | str
 """EPSG code, or WKT where there is none."""
@@ -66,7 +66,14 @@ class Placement:
 
 def scaled(transform: Affine, full: tuple[int, int], level: tuple[int, int]) -> Affine:
     """Transform of an overview of (width, height) `level`: it covers the extent of the `full` image, as in GDAL."""
-    return transform * Affine.scale(full[0] / level[0], full[1] / level[1])
+    x, y = full[0] / level[0], full[1] / level[1]
+    return Affine(transform.a * x, transform.b * y, transform.c, transform.d * x, transform.e * y, transform.f)
+
+
+def moved(transform: Affine, column: int, row: int) -> Affine:
+    """Transform of the part of an image that begins at a column and row."""
+    a, b, c, d, e, f = transform[:6]
+    return Affine(a, b, c + a * column + b * row, d, e, f + d * column + e * row)
 
 
 @lru_cache(maxsize=4096)

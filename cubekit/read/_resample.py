@@ -14,7 +14,7 @@ from rasterio.vrt import WarpedVRT
 
 from cubekit.grid import Grid
 from cubekit.read._layout import Use
-from cubekit.read._place import CrsLike
+from cubekit.read._place import CrsLike, moved
 from cubekit.typing import Resampling
 
 __all__ = ["TOLERANCE", "allocate", "finish", "is_fill", "warp", "warped"]
@@ -70,9 +70,9 @@ def finish(use: Use, crs: CrsLike) -> bool:
     elif place.method in ("pick", "mean"):
         _reduce(use, window, out)
     elif place.method == "warp":
-        moved = place.transform * Affine.translation(place.columns[0], place.rows[0])
+        corner = moved(place.transform, place.columns[0], place.rows[0])
         valid = use.mask if use.mask is not None and not use.has_nodata else None
-        out[...] = warp(window, moved, crs, use.grid, use.read.resampling, use.fill, use.has_nodata, valid)
+        out[...] = warp(window, corner, crs, use.grid, use.read.resampling, use.fill, use.has_nodata, valid)
     if use.has_nodata or use.mask is not None:
         return not bool(is_fill(out, use.fill).all())
     return True

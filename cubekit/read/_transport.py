@@ -178,10 +178,11 @@ def _body(source: Source, reply: Reply, start: int, stop: int, ends: bool) -> me
     if kind in ("text/html", "application/xhtml+xml") and reply.status == 200:
         raise Fault(ReadStatus.CORRUPT, f"{source.key}: the server answered with a web page ({kind})")
     if reply.status == 206:
-        size, body = _ranged(source, reply, start), reply.body
+        size, body = _ranged(source, reply, start, ends), reply.body
     else:
         declared = reply.headers.get("content-length", "")
-        size = int(declared) if declared.isdigit() else None
+        # Without a declared length the answer ends where the object does, unless we stopped it.
+        size = int(declared) if declared.isdigit() else None if len(reply.body) >= stop else len(reply.body)
         if start and len(reply.body) < min(stop, size or stop):
             raise Fault(ReadStatus.FAILED, f"{source.key}: the server ignores byte ranges and the object is too large to be read whole")
         body = reply.body[start:stop]
@@ -196,13 +197,19 @@ def _body(source: Source, reply: Reply, start: int, stop: int, ends: bool) -> me
     return body
 
 
-def _ranged(source: Source, reply: Reply, start: int) -> int | None:
-    """Size of the object by the Content-Range of a 206; `_Partial` where it is another range."""
+def _ranged(source: Source, reply: Reply, start: int, ends: bool) -> int | None:
+    """Size of the object by the Content-Range of a 206; `_Partial` where it is another range.
+
+    A server that does not tell the size is believed where the object may end (`ends`).
+    """
     text = reply.headers.get("content-range", "")
     span, _, total = text.removeprefix("bytes").strip().partition("/")
-    if text and span.partition("-")[0].strip() != str(start):
+    first, _, last = span.partition("-")
+    if text and first.strip() != str(start):
         raise _Partial(f"range {text!r} answered for bytes from {start}")
-    return int(total) if total.isdigit() else None
+    if total.isdigit():
+        return int(total)
+    return int(last) + 1 if ends and last.strip().isdigit() and len(reply.body) == int(last) + 1 - start else None
 
 
 def _validate(source: Source, reply: Reply, size: int | None) -> None:

@@ -41,6 +41,7 @@ def write_cog(
     overview_resampling: str = "average",
     planar: bool = False,
     mask: np.ndarray | None = None,
+    driver: str = "GTiff",
     **options: Any,
 ) -> Path:
     """Write `pixels` (bands, height, width) as a GeoTIFF.
@@ -57,6 +58,8 @@ def write_cog(
         Bands apart instead of interleaved.
     mask
         Boolean array (height, width), True = valid, written as internal mask.
+    driver
+        ``COG`` lays the file out by GDAL's COG driver (directories first, tiles in order), with overviews down to one tile.
     **options
         Further creation options of GDAL's GTiff driver (``BIGTIFF``, ``ENDIANNESS``, ``SPARSE_OK``, ``NBITS`` ...).
 
@@ -66,8 +69,17 @@ def write_cog(
         `path`.
     """
     import rasterio
+    import rasterio.shutil
     from rasterio.enums import Resampling
 
+    if driver == "COG":
+        plain = Path(path).with_suffix(".plain.tif")
+        write_cog(plain, pixels, epsg=epsg, transform=transform, nodata=nodata, tile=tile, compress="NONE", mask=mask)
+        cog = {"compress": compress, "predictor": predictor, "blocksize": tile, "overview_resampling": overview_resampling, **options}
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+            rasterio.shutil.copy(plain, path, driver="COG", **cog)
+        plain.unlink()
+        return Path(path)
     count, height, width = pixels.shape
     settings: dict[str, Any] = {"compress": compress, "interleave": "band" if planar else "pixel", **options}
     if predictor != 1:
