@@ -50,7 +50,7 @@ def one_pixel(tree: xr.DataTree, name: str, value: int) -> None:
 BREAKS: list[tuple[str, Callable[[xr.DataTree], object], str, str]] = [
     ("nested attribute", lambda t: t.attrs.update(extra={"a": 1}), "/@extra", "does not survive NetCDF"),
     ("nested in a group", lambda t: t["climate"].attrs.update(cell=[{"a": 1}]), "/climate@cell", "does not survive NetCDF"),
-    ("nested in a variable", lambda t: t["B04"].attrs.update(a=[[1, 2]]), "/B04@a", "does not survive NetCDF"),
+    ("nested in a variable", lambda t: t["B03"].attrs.update(a=[[1, 2]]), "/B03@a", "does not survive NetCDF"),
     ("signed href", lambda t: t.attrs.update(item_hrefs=["https://x/y?sig=abc"]), "/@item_hrefs", "with a query"),
     ("token", lambda t: t["SCL"].attrs.update(source="https://x/y?token=abc"), "/SCL@source", "signature, token"),
     ("no title", lambda t: t.attrs.pop("title"), "/@title", "is missing"),
