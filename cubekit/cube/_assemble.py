@@ -140,6 +140,11 @@ def _describe(ds: xr.Dataset, group: str) -> xr.Dataset:
         for name, variable in variables.items():
             if {"y", "x"} <= set(variable.dims) and name not in ds.dims:
                 variable.attrs.setdefault("grid_mapping", "spatial_ref")
+    for name, variable in list(variables.items()):
+        bounds = variables.get(str(variable.attrs.get("bounds")))
+        if bounds is not None and variable.dtype.kind == bounds.dtype.kind == "M":
+            variables[name] = encode_time(variable, name, bounds)
+            bounds.encoding = dict(variables[name].encoding)
     coords = {name: variables.pop(name) for name in map(str, ds.coords)}
     return xr.Dataset(variables, coords=coords, attrs=flat_attrs(ds.attrs))
 

@@ -95,4 +95,6 @@ def _listed(value: Any) -> Any:
         return {str(key): _listed(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_listed(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     return value if value is None or isinstance(value, (str, int, float)) else str(value)

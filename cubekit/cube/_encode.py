@@ -43,12 +43,13 @@ def _pack(values: Any) -> Any:
     return np.where(np.isnan(scaled), FILL, np.clip(scaled, -_LIMIT, _LIMIT)).astype(np.int16)
 
 
-def encode_time(variable: xr.Variable, name: str) -> xr.Variable:
-    """State units, calendar and type of a time variable: int64, in the coarsest unit that holds every value exactly."""
+def encode_time(variable: xr.Variable, name: str, *beside: xr.Variable) -> xr.Variable:
+    """State units, calendar and type of a time variable: int64, in the coarsest unit that holds it and what stands `beside` it exactly."""
     values = np.asarray(variable.values).astype("datetime64[ns]")
     if np.isnat(values).any():
         raise InputError(f"{name} has {int(np.isnat(values).sum())} undefined times", remedy="Drop the steps without a time")
-    exact = (name for name, code in _UNITS if (values.astype(f"datetime64[{code}]") == values).all())
+    together = np.concatenate([values.ravel(), *(np.asarray(other.values).astype("datetime64[ns]").ravel() for other in beside)])
+    exact = (unit for unit, code in _UNITS if (together.astype(f"datetime64[{code}]") == together).all())
     unit = next(exact, "nanoseconds")
     encoding = {"units": f"{unit} since 1970-01-01", "calendar": "proleptic_gregorian", "dtype": "int64", "_FillValue": None}
     attrs = {key: value for key, value in variable.attrs.items() if key not in ("units", "calendar")}

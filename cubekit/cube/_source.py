@@ -26,7 +26,7 @@ def open_packed(location: Location) -> tuple[xr.DataTree, JSON, dict[str, JSON]]
         if data is not None:
             documents[path] = json.loads(data)
     store: Any = location.zarr_store()
-    tree: xr.DataTree = xr.open_datatree(store, engine="zarr", mask_and_scale=False)
+    tree: xr.DataTree = xr.open_datatree(store, engine="zarr", consolidated="consolidated_metadata" in root, mask_and_scale=False)
     for node in tree.subtree:
         if node.nbytes < _SMALL:
             node.load()
