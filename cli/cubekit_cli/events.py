@@ -38,7 +38,6 @@ def detect(
 ) -> None:
     """Find events in a daily store of any size, in slabs."""
     from cubekit.event_cube import detect_events
-
     from cubekit_cli._progress import progress
 
     options: dict[str, Any] = {"mode": mode, "window": window, "min_duration": min_duration, "connectivity": connectivity}

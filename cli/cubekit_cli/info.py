@@ -16,7 +16,6 @@ def info(cube: Annotated[str, typer.Argument(help="Path or URL of a cube.")], as
     """Describe a cube: place, time, variables, clear share, holes, provenance."""
     from cubekit.cube import describe
     from cubekit.store import open_cube
-
     from cubekit_cli._words import print_json
 
     content = describe(open_cube(cube))

@@ -17,7 +17,6 @@ def validate(cube: Annotated[str, typer.Argument(help="Path or URL of a cube.")]
     from dataclasses import asdict
 
     from cubekit.cube import validate as validate_
-
     from cubekit_cli._words import print_json
 
     problems = validate_(cube)

@@ -206,7 +206,7 @@ class TableBuilder:
 
 
 def _ratio(total: npt.NDArray[np.float64], weight: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.divide(total, weight, out=np.full(total.size, np.nan), where=weight > 0)
+    return np.asarray(np.divide(total, weight, out=np.full(total.size, np.nan), where=weight > 0))
 
 
 def _lonlat(sums: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -59,7 +59,7 @@ def differences() -> str:
                 "the whole correction, abs(c - 1)": c["right"] - 1,
                 "sen2nbar against cubekit": c["sen2nbar"] - c["right"],
                 "of which: nodes shifted by half a cell": c["nodes shifted by half a cell"],
-                "`detectors=\"mean\"` against `\"seen\"`": c["mean of view vectors"] - c["right"],
+                '`detectors="mean"` against `"seen"`': c["mean of view vectors"] - c["right"],
             }
             for name, part in parts.items():
                 found.setdefault(name, []).append(np.abs(100 * part / c["right"])[inside])
@@ -72,7 +72,10 @@ def differences() -> str:
 
 def seam_table() -> str:
     """Table: footprints rebuilt from angles against MSK_DETFOO."""
-    lines = ["| granule | pixels whose detector agrees, worst band | seam off by, median over rows and bands | worst seam |", "|---|---|---|---|"]
+    lines = [
+        "| granule | pixels whose detector agrees, worst band | seam off by, median over rows and bands | worst seam |",
+        "|---|---|---|---|",
+    ]
     for folder in sorted((DATA / "detfoo").iterdir()):
         angles = parse_granule_angles((DATA / f"{folder.name}.xml").read_bytes())
         field = CField.from_angles(angles, BANDS)

@@ -69,10 +69,9 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cube(catalog: Path, tmp_path_factory: pytest.TempPathFactory) -> xr.DataTree:
+    import cubekit
     from cubekit_cli._errors import run
     from cubekit_cli.main import app
-
-    import cubekit
 
     out = tmp_path_factory.mktemp("cube") / "34TET.zarr"
     where = ["--lat", str(CENTER["lat"]), "--lon", str(CENTER["lon"]), "--start", "2021-04-01", "--end", "2021-06-30"]
