@@ -40,10 +40,10 @@ package: $(VENV)/.dev
 	$(BIN)/python tests/packaging/check_wheel.py build/wheel
 
 bench-smoke: $(VENV)/.dev
-	for bench in nbar read events batch; do $(BIN)/python benchmarks/$$bench.py --quick || exit 1; done
+	for bench in benchmarks/[!_]*.py; do echo "$$bench"; $(BIN)/python $$bench --quick || exit 1; done
 
 bench: $(VENV)/.dev
-	for bench in nbar read events batch; do $(BIN)/python benchmarks/$$bench.py || exit 1; done
+	for bench in benchmarks/[!_]*.py; do $(BIN)/python $$bench || exit 1; done
 
 lock: $(VENV)/.dev
 	$(BIN)/uv lock --upgrade
