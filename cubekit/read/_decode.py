@@ -29,8 +29,8 @@ def leading_bytes(level: Level, tile: int, count: int, first: int, last: int, fi
     """Bytes (start, stop) of a compressed tile that should hold its rows `first` to `last` (exclusive).
 
     Deflated rows lie in the tile in their order, so their share of the bytes is about their share of the `filled` rows (those
-    inside the image); a margin of 2.5 % covers uneven content, and what is missing is asked for later. Zstandard works in blocks of
-    128 KiB. Uncompressed rows are exactly where they are.
+    inside the image). A margin of 2 % and 8 % of the share left out covers uneven content (19 of 20 tiles of real scenes); what is
+    missing is asked for later. Zstandard works in blocks of 128 KiB. Uncompressed rows are exactly where they are.
     """
     if level.codec == "none":
         return min(count, first * level.row_bytes), min(count, last * level.row_bytes)
@@ -43,7 +43,7 @@ def leading_bytes(level: Level, tile: int, count: int, first: int, last: int, fi
     if level.codec == "zstd":
         needed = -(-needed // _BLOCK) * _BLOCK
     share = needed / total
-    stop = int(count * (share + 0.025 * min(1.0, 2 * share))) + 512
+    stop = int(count * share * (1.02 + 0.08 * (1 - share))) + 512
     return 0, count if stop > 0.94 * count else stop
 
 
@@ -113,6 +113,10 @@ class Inflater:
             self.engine = zstandard.ZstdDecompressor().decompressobj()
         piece: bytes = self.engine.decompress(data)
         return piece[:left]
+
+    def next_stop(self, fed: int, count: int) -> int:
+        """Where the next part of a tile should end, judged by what its first `fed` bytes held."""
+        return min(count, int(fed * self.want / max(self.have, 1) * 1.06) + 1024) if 4 * self.have > self.want else count
 
     @property
     def used(self) -> int:

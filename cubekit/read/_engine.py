@@ -256,9 +256,13 @@ class Engine:
         if await self._loop.run_in_executor(self._decoders, self._decode, tile, inflater, data, whole, key, after):
             return
         asset.source.cost.misses += 1
-        async with self._slots:
-            rest = await self.transport.get(asset.source, tile.offset + tile.lead[1], tile.offset + tile.count)
-        await self._loop.run_in_executor(self._decoders, self._decode, tile, inflater, rest, True, key, after)
+        have, stop = tile.lead[1], inflater.next_stop(tile.lead[1], tile.count)
+        while True:
+            async with self._slots:
+                more = await self.transport.get(asset.source, tile.offset + have, tile.offset + stop)
+            if await self._loop.run_in_executor(self._decoders, self._decode, tile, inflater, more, stop >= tile.count, key, after):
+                break
+            have, stop = stop, tile.count
         tile.level.hints[tile.number] = (tile.rows[1], min(tile.count, inflater.used))
         assert asset.header is not None
         self.cache.put(key, asset.header, self.options.cache_dir)

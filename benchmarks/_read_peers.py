@@ -1,0 +1,191 @@
+"""One reader, one job, one process: reads the window of all items and prints what it cost as JSON.
+
+Runs in environments without cubekit (peers) and with it (``cubekit*``); called by ``read.py`` with a JSON file that describes the job.
+Imports are not timed. The pixels come back as a digest of the (time, band, y, x) array of uint16.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import resource
+import sys
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+
+warnings.simplefilter("ignore")
+os.environ |= {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_HTTP_MAX_RETRY": "5", "GDAL_HTTP_RETRY_DELAY": "0.2"}
+
+
+def _threads(job):
+    """Dask's own choice, or so many threads."""
+    import dask
+
+    return dask.config.set(scheduler="threads", num_workers=job["threads"]) if job["threads"] else contextlib.nullcontext()
+
+
+def cubo(job):
+    import cubo
+
+    def run():
+        with _threads(job):
+            cube = cubo.create(
+                lat=job["lat"], lon=job["lon"], collection="sentinel-2-l2a", bands=job["bands"], start_date="2019-01-01",
+                end_date="2030-01-01", edge_size=job["edge"], resolution=job["resolution"], stac=job["stac"], stackstac_kw={},
+            )  # fmt: skip
+            return cube.values
+
+    return run
+
+
+def odc_stac(job):
+    import odc.stac
+    import pystac
+    from odc.geo.geobox import GeoBox
+
+    items = [pystac.Item.from_dict(item) for item in job["items"]]
+    box = GeoBox.from_bbox(job["bounds"], crs=f"EPSG:{job['epsg']}", resolution=job["resolution"], tight=True)
+
+    def run():
+        with _threads(job):
+            data = odc.stac.load(items, bands=job["bands"], geobox=box, chunks={"time": 1}, dtype="uint16", nodata=0, groupby="id").compute()
+            return np.stack([data[band].values for band in job["bands"]], axis=1)
+
+    return run
+
+
+def stackstac(job):
+    import stackstac as library
+
+    def run():
+        with _threads(job):
+            return library.stack(
+                job["items"], assets=job["bands"], epsg=job["epsg"], bounds=job["bounds"], resolution=job["resolution"], dtype="uint16",
+                fill_value=np.uint16(0), rescale=False, xy_coords=False, properties=False, band_coords=False,
+            ).values  # fmt: skip
+
+    return run
+
+
+def rasterio_pool(job):
+    import rasterio
+    from rasterio.vrt import WarpedVRT
+
+    west, _, _, north = job["bounds"]
+    edge, size = job["edge"], job["resolution"]
+
+    def one(href):
+        with (
+            rasterio.open(href) as source,
+            WarpedVRT(source, crs=f"EPSG:{job['epsg']}", transform=rasterio.Affine(size, 0, west, 0, -size, north), width=edge, height=edge) as view,
+        ):
+            return view.read(1)
+
+    def run():
+        hrefs = [item["assets"][band]["href"] for item in job["items"] for band in job["bands"]]
+        with ThreadPoolExecutor(job["threads"] or os.cpu_count()) as pool:
+            return np.stack(list(pool.map(one, hrefs))).reshape(len(job["items"]), len(job["bands"]), edge, edge)
+
+    return run
+
+
+def lazycogs(job):
+    import lazycogs as library
+    import obstore.store
+    import rustac
+
+    path = Path(job["folder"]) / "items.parquet"
+    asyncio.run(rustac.write(str(path), job["items"]))
+    parts = urlsplit(job["url"])
+    store = obstore.store.HTTPStore.from_url(f"{parts.scheme}://{parts.netloc}", client_options={"allow_http": True})
+    settings = {"max_concurrent_reads": job["threads"]} if job["threads"] else {}
+
+    def run():
+        cube = library.open(
+            str(path), bbox=tuple(job["bounds"]), crs=f"EPSG:{job['epsg']}", resolution=job["resolution"], bands=job["bands"], nodata=0,
+            dtype="uint16", time_period=None, store=store, **settings,
+        )  # fmt: skip
+        return cube.transpose("time", "band", "y", "x").values
+
+    return run
+
+
+def async_geotiff(job):
+    import async_geotiff as library
+    import obstore.store
+
+    parts = urlsplit(job["url"])
+    west, _, east, north = job["bounds"]
+    limit = job["threads"] or 256
+
+    async def all_of_them():
+        store = obstore.store.HTTPStore.from_url(f"{parts.scheme}://{parts.netloc}", client_options={"allow_http": True})
+        gate = asyncio.Semaphore(limit)
+
+        async def one(href):
+            async with gate:
+                tiff = await library.GeoTIFF.open(urlsplit(href).path.lstrip("/"), store=store)
+                size, left, top = tiff.transform.a, tiff.transform.c, tiff.transform.f
+                count = round((east - west) / size)
+                window = library.Window(round((west - left) / size), round((top - north) / size), count, count)
+                pixels = np.asarray((await tiff.read(window=window)).data)[0]
+                factor = round(size / job["resolution"])
+                return pixels.repeat(factor, 0).repeat(factor, 1)
+
+        hrefs = [item["assets"][band]["href"] for item in job["items"] for band in job["bands"]]
+        return await asyncio.gather(*(one(href) for href in hrefs))
+
+    def run():
+        return np.stack(asyncio.run(all_of_them())).reshape(len(job["items"]), len(job["bands"]), job["edge"], job["edge"])
+
+    return run
+
+
+def cubekit(job):
+    from cubekit.grid import Grid
+    from cubekit.read import AssetRead, ReadOptions, read_assets
+
+    grid = Grid(job["epsg"], float(job["resolution"]), job["bounds"][0], job["bounds"][3], job["edge"], job["edge"])
+    settings = {"cache_dir": Path(job["cache_dir"])} if job.get("cache_dir") else {}
+    if job["threads"]:
+        settings["concurrency"] = job["threads"]
+    reads = [AssetRead(item["assets"][b]["href"], item["id"], b, "nearest", 0) for item in job["items"] for b in job["bands"]]
+
+    def run():
+        out = np.empty((len(job["items"]), len(job["bands"]), job["edge"], job["edge"]), "uint16")
+        flat = out.reshape(len(reads), job["edge"], job["edge"])
+        outcomes = read_assets(reads, grid, flat, options=ReadOptions(**settings))
+        run.notes = {
+            "misses": sum(o.misses for o in outcomes),
+            "retries": sum(o.retries for o in outcomes),
+            "holes": sum(o.status.is_hole for o in outcomes),
+        }
+        return out
+
+    return run
+
+
+def main():
+    name, path = sys.argv[1:3]
+    job = json.loads(Path(path).read_text())
+    job["items"] = json.loads(Path(job["items"]).read_text())["features"]
+    run = globals()[name](job)
+    begin, used = time.perf_counter(), time.process_time()
+    pixels = run()
+    wall, cpu = time.perf_counter() - begin, time.process_time() - used
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    pixels = np.ascontiguousarray(np.nan_to_num(pixels).astype("uint16"))
+    digest = hashlib.sha256(pixels.tobytes()).hexdigest()[:12]
+    print(json.dumps({"wall": wall, "cpu": cpu, "peak_mb": peak, "digest": digest, "shape": pixels.shape, **getattr(run, "notes", {})}))
+
+
+if __name__ == "__main__":
+    main()
