@@ -62,7 +62,9 @@ def draw_ndvi(axis: Any, time: npt.NDArray[np.datetime64], quartiles: FloatArray
 def draw_status(axis: Any, time: npt.NDArray[np.datetime64], share: Shares) -> None:
     """Shares of the pixels by what became of them, one bar per time step."""
     days = time.astype("datetime64[s]").astype(np.float64) / 86400
-    width = np.clip(np.median(np.diff(days)) if days.size > 1 else 5.0, 0.6, 40.0) * 0.92
+    # Bars of one width, narrow enough that orbits two or three days apart stay apart, wide enough to be seen.
+    gaps = np.diff(days) if days.size > 1 else np.array([5.0])
+    width = 0.9 * max(float(np.percentile(gaps, 25)), float(np.ptp(days)) / 250, 0.5)
     bottom = np.zeros(days.size)
     handles = []
     for field, label, colour in _STATUS:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from cubekit.reflectance import PixelStatus
+from cubekit.reflectance import PixelStatus, SceneClass
 from cubekit.typing import FloatArray
 
 __all__ = ["Shares", "choose_scenes", "compose", "ndvi", "shares"]
@@ -93,7 +93,10 @@ def compose(ds: xr.Dataset, steps: list[int]) -> tuple[npt.NDArray[np.float32], 
 
 
 def ndvi(ds: xr.Dataset) -> FloatArray | None:
-    """Quartiles (25, 50, 75 %) of NDVI over the clear pixels of every step, shape (3, time); None without red and near infrared."""
+    """Quartiles (25, 50, 75 %) of NDVI over the land of every step that is clear of clouds and snow, shape (3, time).
+
+    None without red and near infrared.
+    """
     near = next((name for name in ("B8A", "B08") if name in ds), None)
     if near is None or "B04" not in ds:
         return None
@@ -105,13 +108,16 @@ def ndvi(ds: xr.Dataset) -> FloatArray | None:
         index = np.where(total > 0.01, (infrared - red) / total, np.nan)
     if "cloud_mask" in part:
         index[np.asarray(part["cloud_mask"].values) != 0] = np.nan
+    if "SCL" in part:
+        index[np.isin(np.asarray(part["SCL"].values), [SceneClass.WATER, SceneClass.SNOW_OR_ICE])] = np.nan
     return _quartiles(index.reshape(index.shape[0], -1))
 
 
 def _quartiles(values: Any) -> FloatArray:
     result = np.full((3, values.shape[0]), np.nan)
+    counts = np.isfinite(values).sum(axis=1)
     for step, row in enumerate(values):
         known = row[np.isfinite(row)]
-        if known.size >= max(4, 0.02 * row.size):
+        if known.size >= max(4, 0.05 * counts.max()):
             result[:, step] = np.percentile(known, [25, 50, 75])
     return result

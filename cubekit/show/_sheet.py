@@ -26,9 +26,9 @@ _BALANCES = ("pei_30", "pei_90", "pei_180")
 def contact_sheet(cube: xr.DataTree, path: str | os.PathLike[str], *, scenes: int = 8, title: str | None = None, dpi: int = 200) -> Path:
     """Draw a cube on one page and write it as PNG.
 
-    From top to bottom: the clearest scenes spread over the time axis, in one common stretch; NDVI of the clear pixels (median, quartiles,
-    stronger where more is clear); for each time step the share of pixels by what became of them; and, where the cube has them, temperature
-    and water balance with hot days, drought days and their coincidence. All panels share the time axis.
+    From top to bottom: the clearest scenes spread over the time axis, in one common stretch; NDVI of the land that is free of clouds and
+    snow (median, quartiles, stronger where more is clear); for each time step the share of pixels by what became of them; and, where the
+    cube has them, temperature and water balance with hot days, drought days and their coincidence. All panels share the time axis.
 
     Parameters
     ----------

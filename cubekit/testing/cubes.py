@@ -113,7 +113,7 @@ def _imagery(time: np.ndarray, edge: int, bands: tuple[str, ...], rng: np.random
 
 def _season(time: np.ndarray) -> np.ndarray:
     day = (time.astype("datetime64[D]") - time.astype("datetime64[Y]")).astype(int)
-    return np.sin(2 * np.pi * (day - 100) / 365.25)
+    return np.asarray(np.sin(2 * np.pi * (day - 100) / 365.25))
 
 
 def _cover(time: np.ndarray, edge: int, rng: np.random.Generator) -> np.ndarray:
@@ -130,14 +130,14 @@ def _cover(time: np.ndarray, edge: int, rng: np.random.Generator) -> np.ndarray:
     cover = season[index].transpose(2, 0, 1) * peak * (1 + 0.05 * _smooth(edge, rng))
     dry = (time >= _DROUGHT[0]) & (time <= _DROUGHT[1] + np.timedelta64(40, "D"))
     cover[dry] *= 0.6
-    return np.clip(cover, 0, 1)
+    return np.asarray(np.clip(cover, 0, 1))
 
 
 def _smooth(edge: int, rng: np.random.Generator) -> np.ndarray:
     y, x = np.mgrid[:edge, :edge] / edge
     waves = rng.normal(size=(6, 4))
-    field: np.ndarray = sum(np.cos(2 * np.pi * (a * 2 * x + b * 2 * y) + 6 * c) * d for a, b, c, d in waves)  # type: ignore[assignment]
-    return field / np.abs(field).max()
+    field: np.ndarray = sum(np.cos(2 * np.pi * (a * 2 * x + b * 2 * y) + 6 * c) * d for a, b, c, d in waves)
+    return np.asarray(field / np.abs(field).max())
 
 
 def _clouds(steps: int, edge: int, rng: np.random.Generator) -> np.ndarray:
