@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, replace
 from importlib import import_module
 from typing import Any
@@ -48,7 +48,7 @@ def _version() -> str:
 
 def run_dask(
     queue: JobQueue, setup: Setup, limits: Limits, stop: Stop, settle: Settle, *, scheduler: str = "", workers: int = 1
-) -> Iterator[Outcome | None]:
+) -> Generator[Outcome | None]:
     """Jobs on dask workers; yields outcomes as they come, and None now and then.
 
     Parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from queue import Empty, SimpleQueue
 
 from cubekit.batch._outcome import Outcome
@@ -20,14 +20,14 @@ Settle = Callable[[Outcome], Outcome | None]
 """Takes an outcome; returns it if it stands, None if the job is tried again."""
 
 
-def run_serial(queue: JobQueue, setup: Setup, stop: Stop, settle: Settle) -> Iterator[Outcome | None]:
+def run_serial(queue: JobQueue, setup: Setup, stop: Stop, settle: Settle) -> Generator[Outcome | None]:
     """One job after the other in this process, without limits: for debugging, and as the reference for the others."""
     task = Task(setup)
     while not stop.gently.is_set() and (taken := queue.take("serial")) is not None:
         yield settle(task.run(*taken))
 
 
-def run_processes(queue: JobQueue, setup: Setup, limits: Limits, stop: Stop, settle: Settle, workers: int) -> Iterator[Outcome | None]:
+def run_processes(queue: JobQueue, setup: Setup, limits: Limits, stop: Stop, settle: Settle, workers: int) -> Generator[Outcome | None]:
     """Jobs on `workers` processes, each with a thread here that hands it jobs; yields outcomes as they come, and None now and then."""
     ended: SimpleQueue[Outcome | BaseException | None] = SimpleQueue()
 
@@ -46,8 +46,12 @@ def run_processes(queue: JobQueue, setup: Setup, limits: Limits, stop: Stop, set
         thread.start()
     try:
         yield from _collect(ended, threads)
-    finally:
+    except BaseException:
+        # Whoever consumes the outcomes gave up; nobody waits for what runs.
         stop.gently.set()
+        stop.now.set()
+        raise
+    finally:
         queue.close()
         for thread in threads:
             thread.join()

@@ -81,6 +81,8 @@ class WorkerProcess:
         began, started = time.monotonic(), now()
         try:
             self._start()
+            # Starting a process is not the site's fault.
+            began = time.monotonic()
             assert self._pipe is not None
             self._pipe.send((job, attempt))
             status, message = self._wait(began, stop or Stop())

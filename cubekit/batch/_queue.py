@@ -97,8 +97,8 @@ class JobQueue:
 
     @property
     def held(self) -> float:
-        """Seconds for which nothing is handed out; 0 or less if nothing keeps it."""
-        return self._not_before - time.monotonic()
+        """Seconds for which nothing is handed out; 0 if nothing keeps it."""
+        return max(0.0, self._not_before - time.monotonic())
 
     def close(self) -> list[Job]:
         """Hand out nothing more; returns what was left."""

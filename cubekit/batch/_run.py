@@ -7,8 +7,8 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -94,7 +94,7 @@ class Progress:
     seconds
         Since the run began.
     held
-        Seconds for which a throttling service is left alone; 0 or less if none.
+        Seconds for which a throttling service is left alone.
     last
         Outcome that was settled last; None for a sign of life.
     """
@@ -238,10 +238,11 @@ def run(
     settler = _Settler(todo, options, progress)
     setup = _setup(jobs, options, build, describe, sweep)
     with _signals(stop) as stopping:
-        for outcome in _execute(settler, setup, options, stopping):
-            settler.report(outcome)
-            if stopping.gently.is_set():
-                settler.queue.close()
+        with closing(_execute(settler, setup, options, stopping)) as outcomes:
+            for outcome in outcomes:
+                settler.report(outcome)
+                if stopping.gently.is_set():
+                    settler.queue.close()
         interrupted = stopping.gently.is_set() and len(settler.outcomes) < len(todo)
     return BatchReport(len(jobs), skipped, tuple(settler.outcomes), time.monotonic() - began, interrupted)
 
@@ -278,7 +279,7 @@ def _limits(options: RunOptions) -> Limits:
     return Limits(options.timeout, memory or None)
 
 
-def _execute(settler: _Settler, setup: Setup, options: RunOptions, stop: Stop) -> Iterator[Outcome | None]:
+def _execute(settler: _Settler, setup: Setup, options: RunOptions, stop: Stop) -> Generator[Outcome | None]:
     queue, workers = settler.queue, _workers(options)
     if options.executor == "serial":
         return run_serial(queue, setup, stop, settler.settle)

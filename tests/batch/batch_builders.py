@@ -1,0 +1,106 @@
+"""Builders for tests: small real cubes with known content, and every way in which a build can go wrong, chosen by the site's id."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from cubekit.errors import AccessDeniedError, CatalogError, CubekitWarning, NothingFoundError
+from cubekit.store import content_digest, write_cube
+
+SECRET = "CANARY0f3a9"
+
+
+@dataclass(frozen=True)
+class Result:
+    digest: str
+    scenes: int = 3
+    holes: int = 1
+    requests: int = 7
+    bytes: int = 1000
+    retries: int = 2
+
+
+def cube_of(recipe, site):
+    """Pixels that depend on recipe and site only."""
+    size = int(recipe.grid.edge_size)
+    seed = [round((site.lat + 90) * 1e6), round((site.lon + 180) * 1e6)]
+    values = np.random.default_rng(seed).integers(0, 10_000, (3, size, size)).astype("int16")
+    data = xr.Dataset({"B04": (("time", "y", "x"), values)}, attrs={"site": site.id, "recipe_digest": recipe.digest})
+    return xr.DataTree.from_dict({"/": data})
+
+
+def build(recipe, site, out, *, overwrite, session):
+    trouble(site.id, out)
+    write_cube(cube_of(recipe, site), out, overwrite=overwrite)
+    return Result(content_digest(out))
+
+
+def once(name):
+    """True the first time it is asked for a name; counts across processes."""
+    try:
+        os.close(os.open(Path(os.environ["CUBEKIT_TEST_STATE"]) / name, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
+
+
+def trouble(name, out):
+    kind = name.partition("-")[0]
+    if kind == "segv" or (kind == "segvonce" and once(name)):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if kind == "die" or (kind == "dieonce" and once(name)):
+        leave_staging(out)
+        os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "hang":
+        time.sleep(600)
+    if kind == "slow":
+        time.sleep(1.0)
+    if kind == "eat":
+        hoard = [np.ones(50_000_000 // 8) for _ in range(200)]
+        time.sleep(600 + len(hoard))
+    if kind == "raise" or (kind == "raiseonce" and once(name)):
+        raise ZeroDivisionError(
+            f"GET https://a.blob/x.tif?sv=1&sig={SECRET} with AWS_SECRET_ACCESS_KEY={os.environ.get('AWS_SECRET_ACCESS_KEY')}"
+        )
+    if kind == "nothing":
+        raise NothingFoundError(f"No scene at {name}", remedy="Try other days")
+    if kind == "denied":
+        raise AccessDeniedError(f"https://a.blob/x.tif?sig={SECRET} refused", remedy="Log in")
+    if kind == "chain":
+        try:
+            raise OSError(f"https://user:{SECRET}@host/x?sig={SECRET}")
+        except OSError as error:
+            raise CatalogError(f"down: Authorization: Bearer {SECRET}") from error
+    if kind == "full":
+        leave_staging(out)
+        raise OSError(errno.ENOSPC, "No space left on device", out)
+    if kind == "warn":
+        warnings.warn(f"odd: https://a.blob/x.tif?sig={SECRET}", CubekitWarning, stacklevel=2)
+    if kind == "print":
+        print(f"https://a.blob/x.tif?sig={SECRET}", flush=True)
+        os.write(2, f"token={SECRET}\n".encode())
+    if kind == "throttle" and once(name):
+        raise CatalogError("429 Too Many Requests", remedy="Wait", retry_after=1.0)
+
+
+def leave_staging(out):
+    """What a writer leaves that dies in the middle, as the store names it."""
+    from cubekit.location import Location
+    from cubekit.store._local import LocalAttempt
+
+    attempt = LocalAttempt(Location.parse(out), overwrite=True, lock_timeout=0.0)
+    attempt.put("B04/c/0/0/0", b"half")
+
+
+def quality(path):
+    """QA values of a cube, as the registry wants them."""
+    return {"valid_fraction": 0.5, "checksum": "abc", "secret": f"https://a.blob/x.tif?sig={SECRET}"}
