@@ -13,6 +13,7 @@ from cubekit.bands import sentinel2_bands
 from cubekit.errors import InputError
 from cubekit.grid import check_lonlat
 from cubekit.layers import LayerPlan, Session
+from cubekit.locking import open_lock
 from cubekit.pipeline import BuildResult, build_cube, plan_cube
 from cubekit.recipe import Recipe, load_recipe, parse_recipe
 from cubekit.site import Site, TimeRange
@@ -170,6 +171,32 @@ def run_build(
     site = Site(lat, lon, site_id)
     made = make_recipe(recipe, start=start, end=end, **options)
     return build_cube(made, site, str(out) if out is not None else f"{site.id}.zarr", overwrite=overwrite, session=session)
+
+
+def run_locked(
+    lock: str | Path,
+    given: Mapping[str, Any] | None = None,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    session: Session | None = None,
+) -> BuildResult:
+    """Build from a lock: the same cube bit for bit, or `UpstreamChangedError` with what changed.
+
+    Parameters
+    ----------
+    lock
+        File that `cubekit.locking.lock_cube` wrote; brings recipe and site.
+    given
+        Other options of the caller; none may be set.
+    out, overwrite, session
+        As in `build`.
+    """
+    if surplus := sorted(name for name, value in (given or {}).items() if value is not None):
+        raise InputError(f"A lock brings its own site and recipe; {surplus[0]} was given too", remedy="Leave it out, or make a new lock")
+    held = open_lock(lock)
+    target = str(out) if out is not None else f"{held.site.id}.zarr"
+    return build_cube(held.recipe, held.site, target, overwrite=overwrite, session=held.session(session))
 
 
 def plan(

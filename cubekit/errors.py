@@ -19,6 +19,7 @@ __all__ = [
     "RecipeError",
     "ScienceWarning",
     "TargetExistsError",
+    "UpstreamChangedError",
 ]
 
 
@@ -91,6 +92,10 @@ class ReadError(CubekitError, OSError):
     """Pixels or metadata that could not be read; ``context`` has ``href`` and, where known, ``item_id`` and ``band``."""
 
     exit_code = 3
+
+
+class UpstreamChangedError(ReadError):
+    """A file or item that is not what a lock says it was."""
 
 
 class HolesError(ReadError):

@@ -12,7 +12,7 @@ from cubekit.errors import NothingFoundError
 from cubekit.layers import LayerPlan, LayerRequest, Session, Tally
 from cubekit.recipe import Recipe
 from cubekit.site import Site
-from cubekit.store import check_target, write_cube
+from cubekit.store import check_target, content_digest, write_cube
 
 __all__ = ["BuildResult", "build_cube", "plan_cube"]
 
@@ -45,7 +45,7 @@ def build_cube(recipe: Recipe, site: Site, out: str, *, overwrite: bool = False,
         The reason why there is no cube; nothing stands at `out` then that was not there before.
     """
     began = time.perf_counter()
-    path = check_target(out, overwrite=overwrite)
+    check_target(out, overwrite=overwrite)
     request = LayerRequest(site, recipe.grid.around(site), recipe.time.range, session or Session(), Tally())
     groups, missing = _load(recipe, request)
     hrefs = [href for parts in groups.values() for part in parts for href in part.attrs.pop("item_hrefs", "").split()]
@@ -61,9 +61,9 @@ def build_cube(recipe: Recipe, site: Site, out: str, *, overwrite: bool = False,
         time=request.time,
         missing=missing,
     )
-    digest = write_cube(cube, out, overwrite=overwrite)
+    path = write_cube(cube, out, overwrite=overwrite)
     tally, scenes = request.tally, merged["/"].sizes.get("time", 0)
-    return BuildResult(path, digest, scenes, tally.holes, tally.requests, tally.bytes, tally.retries, time.perf_counter() - began)
+    return BuildResult(path, content_digest(path), scenes, tally.holes, tally.requests, tally.bytes, tally.retries, time.perf_counter() - began)
 
 
 def _load(recipe: Recipe, request: LayerRequest) -> tuple[dict[str, list[xr.Dataset]], list[str]]:

@@ -19,6 +19,8 @@ COMMANDS = {
     "show": ("show", "Draw a cube's contact sheet."),
     "demo": ("demo", "Build a cube of the simulated world, offline."),
     "recipe": ("recipe", "Check recipes and print their schema."),
+    "lock": ("lock", "Pin what a cube is to be made of."),
+    "diff": ("diff", "Say what differs between two cubes."),
     "events": ("events", "Find, list and draw dry-hot extreme events."),
     "nbar": ("nbar", "Adjust a SAFE folder to nadir view."),
 }

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cubekit.errors import InputError
 from cubekit_cli import _options as o
 
 app = typer.Typer(add_completion=False)
@@ -14,8 +15,8 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def build(
-    lat: o.Lat,
-    lon: o.Lon,
+    lat: Annotated[float | None, typer.Option("--lat", help="Latitude of the centre, degrees north.")] = None,
+    lon: Annotated[float | None, typer.Option("--lon", help="Longitude of the centre, degrees east.")] = None,
     start: o.Start = None,
     end: o.End = None,
     edge_size: o.EdgeSize = None,
@@ -28,6 +29,7 @@ def build(
     recipe: o.RecipePath = None,
     out: Annotated[str | None, typer.Option("--out", "-o", help="Zarr store to make. Default: <site>.zarr.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing cube once the new one is complete.")] = False,
+    locked: Annotated[Path | None, typer.Option("--locked", help="Lock to hold to; it brings site and recipe.")] = None,
     engine: o.Engine = "window",
     cache_dir: o.CacheDir = None,
     as_json: o.Json = False,
@@ -36,7 +38,7 @@ def build(
     """Build the cube of one site and commit it."""
     from dataclasses import asdict
 
-    from cubekit.api import run_build
+    from cubekit.api import run_build, run_locked
     from cubekit.layers import Session
     from cubekit_cli._progress import progress
     from cubekit_cli._words import bytes_, print_json
@@ -46,10 +48,21 @@ def build(
     )
     with progress(quiet) as report:
         session = Session(engine=engine, cache_dir=cache_dir, progress=report)
-        result = run_build(lat, lon, start, end, out=out, recipe=recipe, overwrite=overwrite, session=session, **options)
+        if locked is not None:
+            given = {"--lat": lat, "--lon": lon, "--start": start, "--end": end, "--recipe": recipe, **options}
+            result = run_locked(locked, given, out=out, overwrite=overwrite, session=session)
+        else:
+            lat, lon = _required(lat, "--lat"), _required(lon, "--lon")
+            result = run_build(lat, lon, start, end, out=out, recipe=recipe, overwrite=overwrite, session=session, **options)
     if as_json:
         print_json(asdict(result))
     else:
         holes = f", {result.holes} holes" if result.holes else ""
         cost = f"{result.requests} requests, {bytes_(result.bytes)}, {result.seconds:.1f} s"
         typer.echo(f"{Path(result.path).name}: {result.scenes} scenes{holes}; {cost}")
+
+
+def _required(value: float | None, option: str) -> float:
+    if value is None:
+        raise InputError(f"Missing option '{option}'", remedy="Give both --lat and --lon, or --locked")
+    return value

@@ -22,6 +22,7 @@ from cubekit.catalog._signing import Signer, signer_named
 from cubekit.catalog._tables import ENDPOINTS, PROFILES, Endpoint
 from cubekit.catalog._userprofile import ProfileSpec, user_profile
 from cubekit.errors import CatalogError, CubekitWarning, InputError
+from cubekit.typing import JSON
 
 __all__ = ["CatalogChain", "Where", "open_catalog"]
 
@@ -75,6 +76,10 @@ class CatalogChain(Catalog):
             if not local and (signed := catalog.sign(href, fresh)) != href:
                 return signed
         return self.catalogs[0].sign(href, fresh)
+
+    def pinned(self, items: Mapping[str, list[JSON]]) -> Catalog:
+        """As `Catalog.pinned`, of every catalogue; the first answers."""
+        return CatalogChain([catalog.pinned(items) for catalog in self.catalogs])
 
     def profile(self, collection: str) -> Profile | None:
         """The table of the first catalogue that has one."""

@@ -7,7 +7,8 @@ A layer is a frozen, strict pydantic model: the recipe entry *is* the object. ``
 from __future__ import annotations
 
 from cubekit.layers._base import Layer, LayerPlan, LayerRequest
+from cubekit.layers._pins import Pins
 from cubekit.layers._registry import layer_from, layer_kinds
 from cubekit.layers._session import Progress, Session, Tally
 
-__all__ = ["Layer", "LayerPlan", "LayerRequest", "Progress", "Session", "Tally", "layer_from", "layer_kinds"]
+__all__ = ["Layer", "LayerPlan", "LayerRequest", "Pins", "Progress", "Session", "Tally", "layer_from", "layer_kinds"]

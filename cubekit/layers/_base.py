@@ -103,6 +103,10 @@ class Layer(BaseModel, ABC):
         """What `load` would take; looks into catalogues and headers but reads no pixels."""
         return LayerPlan(self.kind)
 
+    def pin(self, request: LayerRequest) -> None:
+        """Let the session's pins see all items and files that `load` would use; reads no more of them than that takes."""
+        self.plan(request)
+
     def canonical(self) -> dict[str, Any]:
         """The layer's options as plain JSON values."""
         return self.model_dump(mode="json")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cubekit.errors import InputError
+from cubekit.layers._pins import Pins
 from cubekit.redact import unsigned
+from cubekit.site import TimeRange
+from cubekit.typing import BBox
 
 if TYPE_CHECKING:
-    from cubekit.catalog import Catalog
+    from cubekit.catalog import Catalog, Item
     from cubekit.read import ReadOptions
 
 ENGINES = ("window", "odc", "stackstac", "rasterio")
@@ -46,12 +49,15 @@ class Session:
         Threads for decoding and correction; all cores by default.
     progress
         Receives (stage, done, total).
+    pins
+        Notes items and versions of files for a lock, or holds the build to one.
     """
 
     engine: str = "window"
     cache_dir: Path | None = None
     threads: int | None = None
     progress: Progress = _quiet
+    pins: Pins | None = None
     _catalogs: dict[tuple[str, ...], Catalog] = field(default_factory=dict, repr=False)
     _made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -71,6 +77,20 @@ class Session:
                 where = [open_demo() if name == "demo" else name for name in names]
                 self._catalogs[names] = open_catalog(where, cache_dir=self.cache_dir)
             return self._catalogs[names]
+
+    def search(
+        self, names: tuple[str, ...], collection: str, boxes: Sequence[BBox], time: TimeRange | None = None
+    ) -> tuple[Catalog, list[Item]]:
+        """Ask a catalogue for items, or, where the session holds to a lock, take those that are noted there."""
+        catalog = self.catalog(names)
+        where = ", ".join(names)
+        if self.pins is not None and self.pins.held:
+            catalog = catalog.pinned({collection: self.pins.answer(where, collection)})
+        limits = (None, None) if time is None else (time.start, time.end)
+        items = catalog.search(collection, list(boxes), *limits)
+        if self.pins is not None and not self.pins.held:
+            self.pins.note_items(where, collection, items)
+        return catalog, items
 
     def remember(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make` gives; made once for a key while it is among the few last asked for, so that layers share what they read."""

@@ -33,9 +33,12 @@ class _Static(Layer):
     catalog: CatalogNames = ("planetary-computer",)
     """Catalogue: name, URL or path; a list means fallbacks in order."""
 
+    def pin(self, request: LayerRequest) -> None:
+        """A few small windows: loading is the shortest way to see the files."""
+        self.load(request)
+
     def _items(self, request: LayerRequest, collection: str) -> tuple[Catalog, list[Item]]:
-        catalog = request.session.catalog(self.catalog)
-        items = catalog.search(collection, request.grid.search_boxes())
+        catalog, items = request.session.search(self.catalog, collection, request.grid.search_boxes())
         if not items:
             lon, lat = request.grid.center_lonlat
             raise NothingFoundError(
@@ -54,6 +57,8 @@ def _count(request: LayerRequest, outcomes: list[AssetOutcome], reads: list[Asse
         bytes=sum(outcome.bytes for outcome in outcomes),
         retries=sum(outcome.retries for outcome in outcomes),
     )
+    if request.session.pins is not None:
+        request.session.pins.see_reads(reads, [outcome.etag for outcome in outcomes])
     if holes:
         read, outcome = holes[0]
         raise HolesError(

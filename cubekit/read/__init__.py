@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cubekit.read._api import forget_headers, plan_reads, read_assets, read_many
+from cubekit.read._api import forget_headers, known_versions, plan_reads, read_assets, read_many
 from cubekit.read._bytes import read_bytes
 from cubekit.read._lazy import lazy_stack
 from cubekit.read._native import NativeWindow, read_native
@@ -20,6 +20,7 @@ __all__ = [
     "Sign",
     "Signer",
     "forget_headers",
+    "known_versions",
     "lazy_stack",
     "plan_reads",
     "read_assets",

@@ -21,7 +21,7 @@ from cubekit.read._peers import odc_stack, stackstac_stack
 from cubekit.read._transport import Source
 from cubekit.read._types import AssetOutcome, AssetRead, Progress, ReadOptions, ReadPlan, Sign
 
-__all__ = ["forget_headers", "plan_reads", "read_assets", "read_many"]
+__all__ = ["forget_headers", "known_versions", "plan_reads", "read_assets", "read_many"]
 
 Outputs = np.ndarray | Sequence[np.ndarray]
 _cache = HeaderCache()
@@ -30,6 +30,14 @@ _cache = HeaderCache()
 def forget_headers() -> None:
     """Forget all headers remembered in memory (those on disk stay)."""
     _cache.clear()
+
+
+def known_versions(reads: Sequence[AssetRead]) -> list[tuple[str | None, int | None] | None]:
+    """(ETag, bytes) of the files whose headers are remembered, in the order of `reads`; None for one that is not."""
+    from cubekit.read._href import asset_key
+
+    headers = (_cache.get(asset_key(read.href)) for read in reads)
+    return [None if header is None else (header.etag, header.size) for header in headers]
 
 
 def plan_reads(reads: Sequence[AssetRead], grid: Grid, options: ReadOptions | None = None, sign: Sign | None = None) -> ReadPlan:

@@ -85,8 +85,7 @@ class Sentinel2(BandNames, Layer):
             Bands (time, y, x) as int16 of scale 1e-4 and fill -32768, or float32 reflectance; `SCL`, `cloud_mask`, `pixel_status`;
             `nbar_status` and `read_status` (time, band); what is known of every scene as coordinates along time.
         """
-        catalog = request.session.catalog(self.catalog)
-        scenes = self._scenes(request, catalog)
+        catalog, scenes = self._scenes(request)
         angles = fetch_angles(self, [item for scene in scenes for item in scene.items], request, catalog)
         stack = read_stack(self, scenes, request, catalog)
         corrected = correct(self, scenes, stack, angles, request)
@@ -101,8 +100,7 @@ class Sentinel2(BandNames, Layer):
 
     def plan(self, request: LayerRequest) -> LayerPlan:
         """Scenes, requests and bytes of `load`; reads headers, but no pixels."""
-        catalog = request.session.catalog(self.catalog)
-        scenes = self._scenes(request, catalog)
+        catalog, scenes = self._scenes(request)
         items = [item for scene in scenes for item in scene.items]
         plan, assets = plan_stack(self, scenes, request, catalog)
         metadata = sum(item.granule_metadata is not None for item in items) if self.nbar.method != "none" else 0
@@ -112,9 +110,15 @@ class Sentinel2(BandNames, Layer):
             notes += (f"{metadata} of the requests fetch granule metadata, whose size is not known before",)
         return LayerPlan(self.kind, len(scenes), len(items), assets + metadata, plan.requests + metadata, plan.bytes, memory, notes)
 
-    def _scenes(self, request: LayerRequest, catalog: Catalog) -> list[Scene]:
+    def pin(self, request: LayerRequest) -> None:
+        """Search, read headers and granule metadata."""
+        catalog, scenes = self._scenes(request)
+        plan_stack(self, scenes, request, catalog)
+        fetch_angles(self, [item for scene in scenes for item in scene.items], request, catalog)
+
+    def _scenes(self, request: LayerRequest) -> tuple[Catalog, list[Scene]]:
         request.session.progress("search", 0, 1)
-        items = catalog.search(self.collection, request.grid.search_boxes(), request.time.start, request.time.end)
+        catalog, items = request.session.search(self.catalog, self.collection, request.grid.search_boxes(), request.time)
         found = len(items)
         if self.max_cloud_cover is not None:
             items = [item for item in items if item.cloud_cover is None or item.cloud_cover <= self.max_cloud_cover]
@@ -127,7 +131,7 @@ class Sentinel2(BandNames, Layer):
                 f"No scene of {self.collection} at {catalog.name} over lat={lat:.5f}, lon={lon:.5f} in {request.time}{clouds}",
                 remedy="Check place and time, or raise max_cloud_cover",
             )
-        return scenes
+        return catalog, scenes
 
     def _provenance(self, scenes: Sequence[Scene], catalog: Catalog) -> dict[str, str]:
         items = [item for scene in scenes for item in scene.items]

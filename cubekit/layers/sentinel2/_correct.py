@@ -87,6 +87,8 @@ def fetch_angles(layer: Sentinel2, items: Sequence[Item], request: LayerRequest,
     for item, answer in zip(with_metadata, answers, strict=True):
         if isinstance(answer, bytes):
             request.tally.add(requests=1, bytes=len(answer))
+            if request.session.pins is not None:
+                request.session.pins.see_bytes(str(item.granule_metadata), answer)
         else:
             request.tally.add(requests=answer.requests, bytes=answer.bytes, retries=answer.retries)
         angles[item_key(item)] = _field(layer, item, answer)

@@ -117,6 +117,8 @@ def read_stack(layer: Sentinel2, scenes: Sequence[Scene], request: LayerRequest,
         status[slot] = _worse(status[slot], outcome.status)
         if outcome.status.is_hole:
             failures.append((read.item_id, read.band, f"{outcome.status.name.lower()}: {outcome.message}"))
+    if request.session.pins is not None:
+        request.session.pins.see_reads(reads, [outcome.etag for outcome in outcomes])
     _account(request, outcomes, failures, len(reads), layer.max_holes)
     return Stack(first, scl, tuple(granule for granule in granules if granule.dn.base is not first), status)
 
@@ -124,7 +126,10 @@ def read_stack(layer: Sentinel2, scenes: Sequence[Scene], request: LayerRequest,
 def plan_stack(layer: Sentinel2, scenes: Sequence[Scene], request: LayerRequest, catalog: Catalog) -> tuple[ReadPlan, int]:
     """The reads of `read_stack` as a plan, and their number."""
     reads = list(_possible(layer, scenes, request.grid))
-    return plan_reads(reads, request.grid, request.session.read_options(catalog), sign=catalog.sign), len(reads)
+    plan = plan_reads(reads, request.grid, request.session.read_options(catalog), sign=catalog.sign)
+    if request.session.pins is not None:
+        request.session.pins.see_reads(reads)
+    return plan, len(reads)
 
 
 def _possible(layer: Sentinel2, scenes: Sequence[Scene], grid: Grid) -> Iterable[AssetRead]:
