@@ -1,4 +1,4 @@
-"""What the job cannot be faster than: its bytes fetched by the best client without decoding, its rows inflated on all cores without fetching."""
+"""What the job cannot be faster than: its bytes fetched by the best client, its rows inflated on all cores, each without the other."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from cubekit.grid import Grid
 from cubekit.read import AssetRead, ReadOptions
 from cubekit.read._api import _group
 from cubekit.read._decode import Inflater
-from cubekit.read._gdal import read_with_gdal
 from cubekit.read._engine import Asset, Engine
+from cubekit.read._gdal import read_with_gdal
 from cubekit.read._headers import FIRST, HeaderCache
 from cubekit.read._layout import Range, Use
 from cubekit.read._loop import background

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
-import resource
+import re
 import sys
 import time
 import warnings
@@ -56,7 +56,9 @@ def odc_stac(job):
 
     def run():
         with _threads(job):
-            data = odc.stac.load(items, bands=job["bands"], geobox=box, chunks={"time": 1}, dtype="uint16", nodata=0, groupby="id").compute()
+            data = odc.stac.load(
+                items, bands=job["bands"], geobox=box, chunks={"time": 1}, dtype="uint16", nodata=0, groupby="id"
+            ).compute()
             return np.stack([data[band].values for band in job["bands"]], axis=1)
 
     return run
@@ -85,7 +87,9 @@ def rasterio_pool(job):
     def one(href):
         with (
             rasterio.open(href) as source,
-            WarpedVRT(source, crs=f"EPSG:{job['epsg']}", transform=rasterio.Affine(size, 0, west, 0, -size, north), width=edge, height=edge) as view,
+            WarpedVRT(
+                source, crs=f"EPSG:{job['epsg']}", transform=rasterio.Affine(size, 0, west, 0, -size, north), width=edge, height=edge
+            ) as view,
         ):
             return view.read(1)
 
@@ -181,7 +185,8 @@ def main():
     begin, used = time.perf_counter(), time.process_time()
     pixels = run()
     wall, cpu = time.perf_counter() - begin, time.process_time() - used
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not getrusage: its maximum is inherited from the process that started this one.
+    peak = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
     pixels = np.ascontiguousarray(np.nan_to_num(pixels).astype("uint16"))
     digest = hashlib.sha256(pixels.tobytes()).hexdigest()[:12]
     print(json.dumps({"wall": wall, "cpu": cpu, "peak_mb": peak, "digest": digest, "shape": pixels.shape, **getattr(run, "notes", {})}))

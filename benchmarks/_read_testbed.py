@@ -161,7 +161,12 @@ def _lonlat(points: list[tuple[float, float]]) -> list[list[float]]:
 
 
 def center(bed: Testbed, site: int = 0) -> tuple[float, float]:
-    """(lat, lon) of a site: fixed places, pseudo-random, at least 2 km inside the granule."""
+    """(lat, lon) of a site. Site 0 lies inside one tile of every band; the others anywhere, at least 2 km inside the granule."""
+    if site == 0:
+        tiles = (bed.size // bed.tile) // 2 // 2 * 2
+        x, y = (tiles * bed.tile + 0.49 * bed.tile) * 10, (tiles * bed.tile + 0.71 * bed.tile) * 10
+        lon, lat = _lonlat([(LEFT + round(x, -1), TOP - round(y, -1))])[0]
+        return lat, lon
     rng = np.random.default_rng(1234 + site)
     margin = min(2000.0, bed.size)
     x, y = rng.uniform(margin, bed.size * 10 - margin, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from cubekit.read._engine import Asset, Engine
 from cubekit.read._fault import Fault
 from cubekit.read._gdal import read_with_gdal, read_with_warp
 from cubekit.read._headers import HeaderCache
+from cubekit.read._href import asset_key
 from cubekit.read._layout import Use
 from cubekit.read._loop import background
 from cubekit.read._peers import odc_stack, stackstac_stack
@@ -25,6 +27,8 @@ __all__ = ["forget_headers", "known_versions", "plan_reads", "read_assets", "rea
 
 Outputs = np.ndarray | Sequence[np.ndarray]
 _cache = HeaderCache()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_cache.unlock)
 
 
 def forget_headers() -> None:
@@ -249,8 +253,6 @@ def _group(uses: Sequence[Use], options: ReadOptions) -> tuple[list[Asset], dict
 
 def _warm(reads: Sequence[AssetRead], options: ReadOptions) -> None:
     if options.cache_dir is not None:
-        from cubekit.read._href import asset_key
-
         _cache.warm({asset_key(read.href) for read in reads}, Path(options.cache_dir))
 
 

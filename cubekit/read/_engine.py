@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -105,11 +105,11 @@ class Engine:
         self.budget = Budget(options.memory)
         self._slots = Slots(options.concurrency)
         self._decoders: Executor = background.executor(options.workers)
-        self._waiters: Executor = background.waiting
+        self._readers: Executor = background.gdal
         self._loop = asyncio.get_running_loop()
         self._fallback = fallback
 
-    async def each(self, assets: Iterable[Asset], work: Callable[[Asset], Awaitable[Any]], done: Callable[[Asset], None]) -> None:
+    async def each(self, assets: Sequence[Asset], work: Callable[[Asset], Awaitable[Any]], done: Callable[[Asset], None]) -> None:
         """Run `work` (a coroutine function) over assets, somewhat more at once than there may be requests in flight."""
         queue = iter(assets)
 
@@ -118,7 +118,7 @@ class Engine:
                 await work(asset)
                 done(asset)
 
-        await _all(worker() for _ in range(self.options.concurrency + 32))
+        await _all(worker() for _ in range(min(len(assets), self.options.concurrency + 32)))
 
     async def read(self, asset: Asset) -> None:
         """Read all windows of an asset into their results; every use has an outcome afterwards."""
@@ -148,7 +148,7 @@ class Engine:
         with contextlib.suppress(GdalNeeded):
             await self._laid(asset)
         async with self._slots:
-            return await self._loop.run_in_executor(self._waiters, self._fallback, asset, self.transport, self._loop)
+            return await self._loop.run_in_executor(self._readers, self._fallback, asset, self.transport, self._loop)
 
     async def plan(self, asset: Asset) -> Layout | None:
         """Layout of an asset, reading its header where it is not known; None (and outcomes) where it cannot be read."""
@@ -203,7 +203,7 @@ class Engine:
         try:
             layout = await self._laid(asset)
         except GdalNeeded:
-            return await self._loop.run_in_executor(self._waiters, self._fallback, asset, self.transport, self._loop)
+            return await self._loop.run_in_executor(self._readers, self._fallback, asset, self.transport, self._loop)
         header = asset.header
         assert header is not None
         for use in asset.uses:

@@ -72,6 +72,10 @@ class HeaderCache:
         self._fresh: dict[Path, set[str]] = {}
         self._lock = threading.Lock()
 
+    def unlock(self) -> None:
+        """Start with a free lock, in a child that was forked while another thread held it."""
+        self._lock = threading.Lock()
+
     def get(self, key: str) -> Header | None:
         """Header of an asset, None where it is not known."""
         with self._lock:

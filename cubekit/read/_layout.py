@@ -21,6 +21,7 @@ from cubekit.read._types import AssetRead, ReadOptions, ReadStatus
 __all__ = ["Crop", "GdalNeeded", "Layout", "Range", "Tile", "Use", "decide_nodata", "lay_out"]
 
 _METADATA = 256 << 10
+_LONGEST = 4 << 20
 
 
 class GdalNeeded(Exception):
@@ -227,12 +228,12 @@ def _refuse_vacant(key: str, header: Header, tiles: Iterable[Tile]) -> None:
 
 
 def _ranges(tiles: list[Tile], gap: int) -> list[Range]:
-    """Leading parts of tiles, neighbours joined."""
+    """Leading parts of tiles, neighbours joined up to 4 MiB: enough to be worth a request, little enough to share out."""
     ranges: list[Range] = []
     for tile in sorted(tiles, key=lambda tile: tile.offset):
         tile.lead = leading_bytes(tile.level, tile.number, tile.count, *tile.rows, tile.filled)
         start, stop = tile.offset + tile.lead[0], tile.offset + tile.lead[1]
-        if ranges and start - ranges[-1].stop <= gap and start >= ranges[-1].start:
+        if ranges and start - ranges[-1].stop <= gap and stop - ranges[-1].start <= _LONGEST:
             ranges[-1].stop = max(ranges[-1].stop, stop)
             ranges[-1].tiles.append(tile)
         else:

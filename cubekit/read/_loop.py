@@ -31,6 +31,8 @@ class Background:
         self._executors: dict[int, ThreadPoolExecutor] = {}
         # Signing and local files wait, they do not compute: they get threads of their own.
         self.waiting = ThreadPoolExecutor(16, thread_name_prefix="cubekit-wait")
+        # GDAL waits for the loop, and the loop for the threads above: never the same threads.
+        self.gdal = ThreadPoolExecutor(32, thread_name_prefix="cubekit-gdal")
         self._thread = threading.Thread(target=self._run, name="cubekit-read", daemon=True)
         self._thread.start()
 

@@ -193,6 +193,7 @@ class _Server:
             settings = message["set"]
             self.latency = settings.get("latency", self.latency)
             self.bandwidth = settings.get("bandwidth", self.bandwidth)
+            self.tokens = 0.0
             if "rules" in settings:
                 self.rules = [_Rule(rule) for rule in settings["rules"]]
         if "stats" in message:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ GRIDS = {
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("parity")
     rng = np.random.default_rng(3)
     for dtype in ("uint16", "int16", "float32", "uint8"):
@@ -55,7 +54,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             overview_resampling="average",
         )
     write_cog(root / "geographic.tif", unique_pixels(400, 400), epsg=4326, transform=(0.001, 0, 10.35, 0, -0.001, 51.6), tile=128)
-    yield root
+    return root
 
 
 def _read(root: Path, name: str, grid: Grid, engine: Any, resampling: Any, dtype: str) -> tuple[np.ndarray, ReadStatus]:

@@ -32,7 +32,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "href",
     [
-        "/vsicurl/http://example.com/a.tif", "/vsimem/a.tif", "/vsizip/a.zip/a.tif", "/etc/passwd", "../outside.tif", "link.tif", "evil.tif",
+        "/vsicurl/http://example.com/a.tif", "/vsimem/a.tif", "/vsizip/a.zip/a.tif", "/etc/passwd", "../outside.tif", "link.tif",
+        "evil.tif",
         "file:///etc/passwd", "ftp://example.com/a.tif", "gopher://x/", "GTIFF_DIR:1:/etc/passwd", "vrt:///etc/passwd", "data://x",
         "http://169.254.169.254/latest/meta-data/", "http://[fe80::1]/a.tif", "http://[::ffff:169.254.169.254]/a.tif",
         "http://metadata.google.internal/a.tif", "http:///a.tif", "http://100.100.100.200/", "http://0.0.0.0/a.tif",

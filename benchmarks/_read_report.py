@@ -1,0 +1,88 @@
+"""Results as JSON, Markdown and a chart."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+__all__ = ["report"]
+
+START, END = "<!-- read benchmark: start -->", "<!-- read benchmark: end -->"
+
+
+def report(results: dict[str, Any], out: Path, docs: Path | None) -> None:
+    """Write ``read.json``, ``read.md`` and ``read.png`` to `out`; with `docs` also into performance.md there, between its markers."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "read.json").write_text(json.dumps(results, indent=1))
+    text = _markdown(results)
+    (out / "read.md").write_text(text)
+    _chart(results, out / "read.png")
+    if docs is not None:
+        page = docs / "performance.md"
+        (docs / "performance-read.png").write_bytes((out / "read.png").read_bytes())
+        block = f"{START}\n\n{text}\n![Reading 128 px windows](performance-read.png)\n\n{END}"
+        page.write_text(re.sub(f"{re.escape(START)}.*{re.escape(END)}", lambda _: block, page.read_text(), flags=re.S))
+
+
+def _markdown(results: dict[str, Any]) -> str:
+    machine = results["machine"]
+    lines = [f"{results['scenes']} scenes x 8 bands, 128 px; {machine['cores']} cores, Python {machine['python']}; medians.", ""]
+    for limit in results["limits"]:
+        key = {name: limit[name] for name in ("tile", "resolution", "latency_ms")}
+        rows = [row for row in results["runs"] if all(row[name] == value for name, value in key.items())]
+        ours = next((row["wall"] for row in rows if row["reader"] == "cubekit"), None)
+        fetch = ", ".join(f"{name.removeprefix('fetch_')} {limit[name]:.2f} s" for name in limit if name.startswith("fetch_"))
+        lines += [
+            f"### {key['resolution']} m, tiles of {key['tile']}, {key['latency_ms']:g} ms to the first byte",
+            "",
+            f"Limit {limit['limit']:.2f} s: fetching the needed {limit['bytes'] / 1e6:.0f} MB ({fetch}), inflating the needed"
+            f" {limit['inflated_bytes'] / 1e6:.0f} MB on all cores {limit['inflate']:.2f} s.",
+            "",
+            "| reader | wall s | / cubekit | / limit | CPU s | requests (HEAD) | MB | peak MB | runs | pixels |",
+            "|---|---|---|---|---|---|---|---|---|---|",
+        ]
+        for row in sorted(rows, key=lambda row: -row["wall"]):
+            ratio = f"{row['wall'] / ours:.1f}" if ours else ""
+            lines.append(
+                f"| {row['reader']} | {row['wall']:.2f} | {ratio} | {row['wall'] / limit['limit']:.2f} | {row['cpu']:.2f}"
+                f" | {row['requests']:.0f} ({row['heads']:.0f}) | {row['bytes'] / 1e6:.0f} | {row['peak_mb']:.0f} | {row['runs']}"
+                f" | {row['digest']} |"
+            )
+        lines.append("")
+    lines += [
+        "### Other jobs (cubekit, 50 ms)",
+        "",
+        "| job | wall s | requests | MB | holes | s for the bytes at the line's rate |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, job in results["jobs"].items():
+        rate = f"{job['bytes'] * 8e-6 / job['megabits']:.2f}" if "megabits" in job else ""
+        lines.append(f"| {name} | {job['wall']:.2f} | {job['requests']:.0f} | {job['bytes'] / 1e6:.0f} | {job['holes']:.0f} | {rate} |")
+    return "\n".join([*lines, ""])
+
+
+def _chart(results: dict[str, Any], path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    limit = max(results["limits"], key=lambda one: (one["tile"] == 512, one["resolution"] == 10, one["latency_ms"] == 50))
+    rows = [row for row in results["runs"] if all(row[key] == limit[key] for key in ("tile", "resolution", "latency_ms"))]
+    rows.sort(key=lambda row: row["wall"])
+    figure, axes = plt.subplots(figsize=(8, 0.45 * len(rows) + 1.4), layout="constrained")
+    colours = ["#1b7837" if row["reader"].startswith("cubekit") else "#9aa5b1" for row in rows]
+    bars = axes.barh([row["reader"] for row in rows], [row["wall"] for row in rows], color=colours)
+    axes.bar_label(bars, [f" {row['wall']:.2f} s" for row in rows])
+    axes.axvline(limit["limit"], color="#b2182b", linestyle="--", label=f"limit {limit['limit']:.2f} s")
+    axes.set_xscale("log")
+    axes.set_xlabel(
+        f"seconds (log) for {results['scenes']} scenes x 8 bands, 128 px at {limit['resolution']} m, {limit['latency_ms']:g} ms latency"
+    )
+    axes.legend(loc="lower right")
+    axes.margins(x=0.15)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
