@@ -167,11 +167,15 @@ def child(args: argparse.Namespace) -> None:
     warm = world(2, 4, 1)
     ev.detect(warm)
     before = process.memory_info().rss
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     report = detect_events(args.child, args.out, mode=args.mode, memory=args.memory * MIB, workers=args.workers, overwrite=True)
-    seconds = time.perf_counter() - start
+    seconds, busy = time.perf_counter() - start, time.process_time() - busy
     peak = int(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
-    print(json.dumps({"seconds": seconds, "peak_mib": (peak - before) / MIB, "tiles": report.tiles, "events": report.events}))
+    print(
+        json.dumps(
+            {"seconds": seconds, "peak_mib": (peak - before) / MIB, "cpu_seconds": busy, "tiles": report.tiles, "events": report.events}
+        )
+    )
 
 
 def on_disk(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -199,6 +203,7 @@ def on_disk(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 for _ in range(args.runs)
             ]
             row = rate(days * ny * nx, [r["seconds"] for r in runs])
+            row["cpu_seconds"] = round(statistics.median(r["cpu_seconds"] for r in runs), 2)
             row |= {"grid": [ny, nx], "inputs_mib": round(days * ny * nx * 12 / MIB), "peak_mib": round(max(r["peak_mib"] for r in runs))}
             print(name, mode, row, file=sys.stderr, flush=True)
             out[f"{name}, {mode}"] = row | {"tiles": runs[0]["tiles"], "events": runs[0]["events"]}
