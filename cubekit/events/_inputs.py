@@ -10,6 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from cubekit.errors import InputError, ScienceWarning
+from cubekit.events._space import wrap
 
 __all__ = ["DIMS", "INPUTS", "check_extent", "check_units", "land_of", "standard"]
 
@@ -107,15 +108,30 @@ def check_extent(extent: npt.NDArray[np.float64], units: str, days: int) -> None
 
 
 def land_of(ds: xr.Dataset, land: Any = None) -> npt.NDArray[np.bool_]:
-    """Where events may be, bool (latitude, longitude): the mask given, else ``land_mask`` or ``lsm`` of the data (> 0.5), else all."""
+    """Where events may be, bool (latitude, longitude): the mask given, else ``land_mask`` or ``lsm`` of the data (> 0.5), else all.
+
+    A mask with coordinates is matched by them, in either orientation and longitude convention; one without by position.
+    """
     found = land if land is not None else next((ds[name] for name in ("land_mask", "lsm") if name in ds), None)
     shape = (ds.sizes["latitude"], ds.sizes["longitude"])
     if found is None:
         return np.ones(shape, bool)
     if isinstance(found, xr.DataArray):
-        extra = [d for d in found.dims if d not in DIMS[1:]]
-        found = found.isel(dict.fromkeys(extra, 0)).transpose(*[d for d in DIMS[1:] if d in found.dims])
+        found = _on_grid(found, ds)
     values = np.atleast_2d(np.asarray(found, dtype=np.float64))
     if values.shape != shape:
         raise InputError(f"the land mask has shape {values.shape}, the grid {shape}", remedy="Give it on the grid of the data.")
     return values > 0.5
+
+
+def _on_grid(land: xr.DataArray, ds: xr.Dataset) -> xr.DataArray:
+    land = land.rename({old: new for old, new in (("lat", "latitude"), ("lon", "longitude")) if old in land.dims})
+    land = land.isel({dim: 0 for dim in land.dims if dim not in DIMS[1:]})
+    if "latitude" in land.indexes and "longitude" in land.indexes:
+        land = land.assign_coords(longitude=wrap(land["longitude"].values)).sortby("longitude")
+        wanted = {"latitude": ds["latitude"].values, "longitude": wrap(ds["longitude"].values)}
+        try:
+            land = land.sel(wanted, method="nearest", tolerance=1e-4)
+        except KeyError as error:
+            raise InputError("the land mask lacks cells of the data", remedy="Give it on the grid of the data.") from error
+    return land.transpose(*[dim for dim in DIMS[1:] if dim in land.dims])

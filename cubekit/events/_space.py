@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cubekit.errors import InputError
-from cubekit.typing import Float1D
+from cubekit.typing import Float1D, FloatArray
 
 __all__ = ["EARTH_RADIUS_KM", "LatLonGrid"]
 
@@ -113,7 +113,7 @@ class LatLonGrid:
         return row, column
 
 
-def wrap(lon: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+def wrap(lon: FloatArray) -> FloatArray:
     """Longitudes in [-180, 180), rounded to 1e-9 degrees so that both conventions agree."""
     return np.round((np.asarray(lon, dtype=np.float64) + 180.0) % 360.0, 9) % 360.0 - 180.0
 

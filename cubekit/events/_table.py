@@ -16,6 +16,7 @@ from cubekit.events._flags import INDICATORS, WINDOWS
 from cubekit.events._label import EventIndex, event_ids
 from cubekit.events._runs import Runs, runs_of_labels
 from cubekit.events._space import LatLonGrid, wrap
+from cubekit.typing import FloatArray
 
 __all__ = ["TABLE_UNITS", "EventTables", "TableBuilder", "event_table"]
 
@@ -178,7 +179,7 @@ class TableBuilder:
             "lat_south": np.minimum(a, z), "lat_north": np.maximum(a, z),
         }  # fmt: skip
 
-    def _arcs(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    def _arcs(self) -> tuple[FloatArray, FloatArray]:
         """Western edge and width of the shortest arc that holds all columns of each event."""
         nx, edges, n = self._grid.lon.size, self._grid.lon_edges(), len(self._index)
         pairs = np.unique(np.concatenate(self._columns)) if self._columns else np.empty(0, np.int64)
@@ -205,11 +206,12 @@ class TableBuilder:
         return pd.DataFrame({"label": label, "time": self._days[day].astype("datetime64[ns]"), "lon": lon, "lat": lat, "area": area})
 
 
-def _ratio(total: npt.NDArray[np.float64], weight: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.asarray(np.divide(total, weight, out=np.full(total.size, np.nan), where=weight > 0))
+def _ratio(total: FloatArray, weight: FloatArray) -> FloatArray:
+    ratio: FloatArray = np.divide(total, weight, out=np.full(total.size, np.nan), where=weight > 0)
+    return ratio
 
 
-def _lonlat(sums: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _lonlat(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
     x, y, z = sums[:, 1], sums[:, 2], sums[:, 3]
     return wrap(np.rad2deg(np.arctan2(y, x))), np.rad2deg(np.arctan2(z, np.hypot(x, y)))
 

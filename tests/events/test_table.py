@@ -11,6 +11,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cubekit.errors import InputError
 from cubekit.events import INDICATORS, TABLE_UNITS, Levels, compound, detect, event_table, filter_runs, label_events
 from tests.events.world import RADIUS, cell_area, daily_world
 
@@ -181,6 +182,21 @@ def test_land_mask_keeps_events_off_the_sea():
         assert found.cube["event_labels"].max() > 0
         assert not found.cube["event_labels"][:, :, 2:].any()
         assert found.tables.events["lon_east"].max() < 5
+
+
+def test_a_land_mask_is_matched_by_its_coordinates():
+    ds = daily_world(days=800, lat=np.linspace(55, 35, 4), lon=np.arange(0, 360, 40.0), seed=8)
+    land = ds["t2m_max"][0].drop_vars("time").copy(data=np.arange(36).reshape(4, 9) % 7 < 4)
+    straight = detect(ds, land=land, levels=Levels(0.9, 0.1, 0.2, 0.8))
+    turned = land.assign_coords(longitude=(land["longitude"] + 180) % 360 - 180).sortby("longitude").isel(latitude=slice(None, None, -1))
+    again = detect(ds, land=turned.T.rename(latitude="lat", longitude="lon"), levels=Levels(0.9, 0.1, 0.2, 0.8))
+    xr.testing.assert_identical(again.cube, straight.cube)
+    assert straight.cube["event_labels"].any()
+    assert not straight.cube["event_labels"].where(~land, 0).any()
+    with pytest.raises(InputError, match="lacks cells of the data"):
+        detect(ds, land=land.isel(longitude=slice(1, None)))
+    with pytest.raises(InputError, match=r"land mask has shape \(2, 2\)"):
+        detect(ds, land=xr.DataArray(np.ones((2, 2)), dims=("latitude", "longitude")))
 
 
 def test_a_quiet_record_has_an_empty_table_with_all_columns():
