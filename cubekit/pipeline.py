@@ -62,7 +62,7 @@ def build_cube(recipe: Recipe, site: Site, out: str, *, overwrite: bool = False,
         missing=missing,
     )
     path = write_cube(cube, out, overwrite=overwrite)
-    tally, scenes = request.tally, merged["/"].sizes.get("time", 0)
+    tally, scenes = request.tally, cube.sizes.get("time", 0)
     return BuildResult(path, content_digest(path), scenes, tally.holes, tally.requests, tally.bytes, tally.retries, time.perf_counter() - began)
 
 
