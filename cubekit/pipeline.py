@@ -62,8 +62,9 @@ def build_cube(recipe: Recipe, site: Site, out: str, *, overwrite: bool = False,
         missing=missing,
     )
     path = write_cube(cube, out, overwrite=overwrite)
-    tally, scenes = request.tally, cube.sizes.get("time", 0)
-    return BuildResult(path, content_digest(path), scenes, tally.holes, tally.requests, tally.bytes, tally.retries, time.perf_counter() - began)
+    cost, scenes = request.tally, cube.sizes.get("time", 0)
+    seconds = time.perf_counter() - began
+    return BuildResult(path, content_digest(path), scenes, cost.holes, cost.requests, cost.bytes, cost.retries, seconds)
 
 
 def _load(recipe: Recipe, request: LayerRequest) -> tuple[dict[str, list[xr.Dataset]], list[str]]:
