@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from cubekit.errors import InputError
 from cubekit.layers._pins import Pins
@@ -49,6 +54,8 @@ class Session:
         Threads for decoding and correction; all cores by default.
     progress
         Receives (stage, done, total).
+    memory
+        Bytes beyond which a stack of pixels is kept in a temporary file (in `$TMPDIR`) instead of memory.
     pins
         Notes items and versions of files for a lock, or holds the build to one.
     """
@@ -58,6 +65,7 @@ class Session:
     threads: int | None = None
     progress: Progress = _quiet
     pins: Pins | None = None
+    memory: int = 2 << 30
     _catalogs: dict[tuple[str, ...], Catalog] = field(default_factory=dict, repr=False)
     _made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -103,6 +111,14 @@ class Session:
             while len(self._made) > _REMEMBERED:
                 self._made.pop(next(iter(self._made)))
         return made
+
+    def allocate(self, shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
+        """Zeros: in memory, or, where they would take more than `memory`, in a nameless temporary file that the system pages in and out."""
+        kind = np.dtype(dtype)
+        if math.prod(shape) * kind.itemsize <= self.memory:
+            return np.zeros(shape, kind)
+        with tempfile.TemporaryFile(prefix="cubekit-") as file:
+            return np.memmap(file, kind, "w+", shape=shape)
 
     def read_options(self, catalog: Catalog) -> ReadOptions:
         """Options of the read room for files of `catalog`."""
