@@ -30,7 +30,7 @@ from cubekit.testing.rangeserver import RangeServer  # noqa: E402
 
 ENVIRONMENTS = {
     "old": ["cubo", "odc-stac", "stackstac", "rasterio", "numpy", "pandas<3", "setuptools<81"],
-    "new": ["lazycogs", "async-geotiff", "rustac", "obstore"],
+    "new": ["lazycogs", "async-geotiff", "rustac", "obstore", "pyarrow"],
 }
 # name, function in _read_peers, environment, threads (None: as it comes)
 READERS = [
