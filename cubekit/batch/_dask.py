@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator
+import uuid
+from collections.abc import Generator
 from dataclasses import asdict, replace
 from importlib import import_module
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from cubekit.batch._jobs import Job
@@ -18,26 +20,35 @@ from cubekit.errors import InputError
 
 __all__ = ["run_dask", "run_in_child"]
 
-_CHILDREN: dict[tuple[int, Setup, Limits], WorkerProcess] = {}
+CONNECT = 20.0
+"""Seconds that a scheduler has to answer."""
+
+_CHILDREN: dict[tuple[str, int], WorkerProcess] = {}
 _LOCK = threading.Lock()
 
 
-def run_in_child(setting: dict[str, Any], timeout: float | None, memory: int | None, job: Job, attempt: int) -> Outcome:
-    """Do a job in a child of the dask worker, one child per thread, so that a crash or a limit ends the child and not the worker."""
-    setup, limits = Setup(**setting), Limits(timeout, memory)
-    key = (threading.get_ident(), setup, limits)
+def run_in_child(token: str, setting: dict[str, Any], timeout: float | None, memory: int | None, job: Job, attempt: int) -> Outcome:
+    """Do a job in a child of the dask worker, so that a crash or a limit ends the child and not the worker.
+
+    Parameters
+    ----------
+    token
+        Of the run; each run has one child per thread of the worker.
+    setting, timeout, memory
+        Of `Setup` and `Limits`, as plain values.
+    job, attempt
+        What to do, and how often it was tried, with this one.
+    """
     with _LOCK:
-        for other in [known for known in _CHILDREN if known[0] == key[0] and known != key]:
-            _CHILDREN.pop(other).close()
-        child = _CHILDREN.setdefault(key, WorkerProcess(setup, limits))
+        child = _CHILDREN.setdefault((token, threading.get_ident()), WorkerProcess(Setup(**setting), Limits(timeout, memory)))
     return child.run(job, attempt)
 
 
-def close_children() -> None:
-    """End the children of this dask worker."""
+def close_children(token: str) -> None:
+    """End the children that this dask worker has for a run."""
     with _LOCK:
-        while _CHILDREN:
-            _CHILDREN.popitem()[1].close(kill=True)
+        for key in [known for known in _CHILDREN if known[0] == token]:
+            _CHILDREN.pop(key).close(kill=True)
 
 
 def _version() -> str:
@@ -57,42 +68,70 @@ def run_dask(
         Address such as ``tcp://10.0.0.1:8786``; without one a cluster of `workers` processes is made for the run.
     """
     dask: Any = import_module("distributed")
-
     if scheduler:
         try:
-            client = dask.Client(scheduler, timeout="20s", set_as_default=False)
+            client = dask.Client(scheduler, timeout=CONNECT, set_as_default=False)
         except (OSError, ValueError) as error:
             raise InputError(f"No dask scheduler answers at {scheduler}: {error}", remedy="Check the address, or leave it out") from None
         with client:
-            yield from _feed(client, queue, setup, limits, stop, settle)
+            yield from _Feed(client, queue, setup, limits, stop, settle).run()
         return
     with (
         dask.LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0) as cluster,
         dask.Client(cluster, set_as_default=False) as client,
     ):
-        yield from _feed(client, queue, setup, limits, stop, settle)
+        yield from _Feed(client, queue, setup, limits, stop, settle).run()
 
 
-def _feed(client: Any, queue: JobQueue, setup: Setup, limits: Limits, stop: Stop, settle: Settle) -> Iterator[Outcome | None]:
-    """Keep every thread of every worker busy with one job, and no more: a worker that dies takes no waiting job with it."""
-    _same_version(client)
-    under_way: dict[Any, tuple[str, Job, int]] = {}
-    try:
-        while True:
-            if not stop.gently.is_set():
-                _submit(client, queue, setup, limits, under_way)
-            if not under_way and (stop.gently.is_set() or len(queue) == 0):
-                return
-            if stop.now.is_set():
-                return
-            yield from _settled(under_way, settle)
-    finally:
-        client.cancel(list(under_way), force=True)
-        if stop.now.is_set():
-            client.run(close_children)
+class _Feed:
+    """Keeps every thread of every worker busy with one job, and no more: a worker that dies takes no waiting job with it."""
+
+    def __init__(self, client: Any, queue: JobQueue, setup: Setup, limits: Limits, stop: Stop, settle: Settle) -> None:
+        self._client, self._queue, self._stop, self._settle = client, queue, stop, settle
+        self._token = uuid.uuid4().hex
+        self._fixed = (self._token, asdict(setup), limits.timeout, limits.memory)
+        self._under_way: dict[Any, tuple[str, Job, int]] = {}
+        self._ended: SimpleQueue[Any] = SimpleQueue()
+
+    def run(self) -> Generator[Outcome | None]:
+        """Feed until nothing is left, or somebody stops it."""
+        _check_version(self._client)
+        try:
+            while not self._stop.now.is_set():
+                if not self._stop.gently.is_set():
+                    self.submit()
+                if not self._under_way and (self._stop.gently.is_set() or len(self._queue) == 0):
+                    return
+                yield self._next()
+        finally:
+            self._client.cancel(list(self._under_way), force=True)
+            self._client.run(close_children, self._token, on_error="ignore")
+
+    def submit(self) -> None:
+        """Give every free thread a job."""
+        busy = [address for address, _, _ in self._under_way.values()]
+        for address, info in self._client.scheduler_info(n_workers=-1)["workers"].items():
+            for _ in range(int(info["nthreads"]) - busy.count(address)):
+                taken = self._queue.poll(address)
+                if taken is None:
+                    return
+                job, attempt = taken
+                key = f"cubekit-{self._token[:8]}-{job.digest[:16]}-{attempt}"
+                where = {"workers": [address], "allow_other_workers": True}
+                future = self._client.submit(run_in_child, *self._fixed, job, attempt, key=key, pure=False, **where)
+                self._under_way[future] = (address, job, attempt)
+                future.add_done_callback(self._ended.put)
+
+    def _next(self) -> Outcome | None:
+        try:
+            future = self._ended.get(timeout=TICK)
+        except Empty:
+            return None
+        _, job, attempt = self._under_way.pop(future)
+        return self._settle(_outcome(future, job, attempt))
 
 
-def _same_version(client: Any) -> None:
+def _check_version(client: Any) -> None:
     client.wait_for_workers(1, timeout=60)
     try:
         versions = set(client.run(_version).values())
@@ -102,46 +141,6 @@ def _same_version(client: Any) -> None:
         raise InputError(
             f"dask workers have cubekit {sorted(versions)}, this is {_version()}", remedy="Install the same version everywhere"
         )
-
-
-def _submit(client: Any, queue: JobQueue, setup: Setup, limits: Limits, under_way: dict[Any, tuple[str, Job, int]]) -> None:
-    busy = [address for address, _, _ in under_way.values()]
-    for address, info in client.scheduler_info(n_workers=-1)["workers"].items():
-        for _ in range(int(info["nthreads"]) - busy.count(address)):
-            taken = queue.poll(address)
-            if taken is None:
-                return
-            job, attempt = taken
-            future = client.submit(
-                run_in_child,
-                asdict(setup),
-                limits.timeout,
-                limits.memory,
-                job,
-                attempt,
-                key=f"cubekit-{job.digest[:16]}-{attempt}",
-                workers=[address],
-                allow_other_workers=True,
-                pure=False,
-            )
-            under_way[future] = (address, job, attempt)
-
-
-def _settled(under_way: dict[Any, tuple[str, Job, int]], settle: Settle) -> Iterator[Outcome | None]:
-    wait: Any = import_module("distributed").wait
-
-    if not under_way:
-        threading.Event().wait(TICK)
-        yield None
-        return
-    try:
-        done = wait(list(under_way), timeout=TICK, return_when="FIRST_COMPLETED").done
-    except TimeoutError:
-        yield None
-        return
-    for future in done:
-        _, job, attempt = under_way.pop(future)
-        yield settle(_outcome(future, job, attempt))
 
 
 def _outcome(future: Any, job: Job, attempt: int) -> Outcome:

@@ -91,14 +91,16 @@ class WorkerProcess:
                 return answer
         except (EOFError, OSError):
             status, message = Status.KILLED, ""
-        said = self.close(kill=True)
+        said = self._end(kill=True)
+        words = self._last_words()
+        self.close(kill=True)
         outcome = Outcome(
             **base(job),
             status=status,
             error=str(status),
             message=message or said,
             remedy=_REMEDY.get(Status(status), ""),
-            trace=self._last_words(),
+            trace=words,
             attempts=attempt,
             seconds=round(time.monotonic() - began, 3),
             started=started,
@@ -111,7 +113,6 @@ class WorkerProcess:
         if self._process is not None and self._process.poll() is None:
             return
         self.close(kill=True)
-        self._forget_output()
         ours, theirs = Pipe()
         # Kept without a name, so that nothing stays behind; holds the last words of a process that crashed.
         self._output = tempfile.TemporaryFile()  # noqa: SIM115
@@ -179,25 +180,25 @@ class WorkerProcess:
         text = redact(self._output.read().decode("utf-8", "replace"))
         return tuple(line.strip()[:200] for line in text.splitlines() if line.strip())[-8:]
 
-    def _forget_output(self) -> None:
+    def close(self, *, kill: bool = False) -> None:
+        """End the process: at once, or when it has put its things away."""
+        self._end(kill=kill)
         if self._output is not None:
             self._output.close()
             self._output = None
 
-    def close(self, *, kill: bool = False) -> str:
-        """End the process; says how it ended."""
+    def _end(self, *, kill: bool) -> str:
+        """End the process; says how it ended. Its last words stay."""
         process, self._process = self._process, None
         if self._pipe is not None:
             self._pipe.close()
             self._pipe = None
         if process is None:
-            self._forget_output()
             return ""
         assert process.stdin is not None
         with contextlib.suppress(OSError):
             process.stdin.close()
         if not kill:
-            self._forget_output()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(5)
         ended = process.poll()

@@ -243,7 +243,8 @@ def run(
                 settler.report(outcome)
                 if stopping.gently.is_set():
                     settler.queue.close()
-        interrupted = stopping.gently.is_set() and len(settler.outcomes) < len(todo)
+        ended = sum(outcome.status != Status.STOPPED for outcome in settler.outcomes)
+        interrupted = stopping.gently.is_set() and ended < len(todo)
     return BatchReport(len(jobs), skipped, tuple(settler.outcomes), time.monotonic() - began, interrupted)
 
 
