@@ -17,6 +17,8 @@ COMMANDS = {
     "info": ("info", "Describe a cube."),
     "validate": ("validate", "Check a cube and name what is wrong."),
     "show": ("show", "Draw a cube's contact sheet."),
+    "export": ("export", "Write a cube in the layout of a published dataset."),
+    "import": ("import_", "Report the defects of a published minicube and describe it."),
     "demo": ("demo", "Build a cube of the simulated world, offline."),
     "recipe": ("recipe", "Check recipes and print their schema."),
     "lock": ("lock", "Pin what a cube is to be made of."),

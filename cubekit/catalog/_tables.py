@@ -45,8 +45,8 @@ ENDPOINTS: Mapping[str, Endpoint] = MappingProxyType(
 
 # Storage accounts that Planetary Computer's items point at (its dataset pages): where items come from a file, only these are signed.
 PC_ACCOUNTS = frozenset(
-    """ai4edataeuwest elevationeuwest goeseuwest hls2euwest landsateuwest modiseuwest naipeuwest sentinel1euwest sentinel1euwestrtc
-    sentinel2l2a01 sentinel3euwest sentinel5euwest""".split()
+    """ai4edataeuwest elevationeuwest goeseuwest hls2euwest landcoverdata landsateuwest modiseuwest naipeuwest sentinel1euwest
+    sentinel1euwestrtc sentinel2l2a01 sentinel3euwest sentinel5euwest""".split()
 )
 
 # Buckets whose reader pays for the transfer (AWS Registry of Open Data).

@@ -49,7 +49,7 @@ def _columns(hours: HourBlocks, min_hours: int) -> dict[str, FloatArray]:
     for name in ("sp", "swvl1", "swvl2", "swvl3", "swvl4"):
         if name in hours:
             table[name] = hours.reduce(hours.state(name), "mean", min_hours)
-    for name in ("tp", "ssrd", "ssr", "e", "pev"):
+    for name in ("tp", "ssrd", "ssr", "e", "pev", "slhf", "sshf"):
         if name in hours:
             table[name] = hours.sum(name)
             check_totals(name, table[name], str(hours.hourly[name].attrs["source_units"]))
@@ -169,8 +169,8 @@ def daily_table(
     -------
     Dataset
         float32 over (time[, latitude, longitude]), 00:00 of each day, with ``time_bnds``: ``t2m_mean t2m_min t2m_max d2m_mean`` K,
-        ``vpd`` kPa, ``tp e pev et0`` mm, ``ssrd ssr`` MJ m-2, ``sp`` Pa, ``u10 v10 wind_speed`` m s-1, ``swvl1-4`` m3 m-3. Sums are
-        amounts of the day. Downward is positive: ``e`` and ``pev`` are negative for evaporation; ``et0`` is positive upward.
+        ``vpd`` kPa, ``tp e pev et0`` mm, ``ssrd ssr slhf sshf`` MJ m-2, ``sp`` Pa, ``u10 v10 wind_speed`` m s-1, ``swvl1-4`` m3 m-3.
+        Sums are amounts of the day. Downward is positive: ``e`` and ``pev`` are negative for evaporation; ``et0`` is positive upward.
 
     Raises
     ------

@@ -44,6 +44,8 @@ HOURLY: Final = {
         Variable("ssr", "flux", "J m-2", -1e4, 5.2e6, ("surface_net_solar_radiation", "surface_net_short_wave_solar_radiation")),
         Variable("e", "flux", "m", -5e-3, 5e-3, ("total_evaporation", "evaporation")),
         Variable("pev", "flux", "m", -2e-2, 2e-2, ("potential_evaporation",)),
+        Variable("slhf", "flux", "J m-2", -5.2e6, 5.2e6, ("surface_latent_heat_flux",)),
+        Variable("sshf", "flux", "J m-2", -5.2e6, 5.2e6, ("surface_sensible_heat_flux",)),
     )
 }
 
@@ -155,6 +157,22 @@ DAILY: Final = {
         # No standard name: CF's evaporation amounts are positive for evaporation, these are not.
         Column("e", "sum", "mm", "evaporation, positive downward (negative: evaporation, positive: condensation)", "", "down"),
         Column("pev", "sum", "mm", "potential evaporation of the model, open water, positive downward (negative: evaporation)", "", "down"),
+        Column(
+            "slhf",
+            "sum",
+            "MJ m-2",
+            "surface latent heat flux, positive downward (negative: evaporation)",
+            "integral_wrt_time_of_surface_downward_latent_heat_flux",
+            "down",
+        ),
+        Column(
+            "sshf",
+            "sum",
+            "MJ m-2",
+            "surface sensible heat flux, positive downward (negative: the surface warms the air)",
+            "integral_wrt_time_of_surface_downward_sensible_heat_flux",
+            "down",
+        ),
         Column("sp", "mean", "Pa", "surface pressure, daily mean", "surface_air_pressure"),
         Column("u10", "mean", "m s-1", "eastward wind at 10 m, daily mean", "eastward_wind"),
         Column("v10", "mean", "m s-1", "northward wind at 10 m, daily mean", "northward_wind"),

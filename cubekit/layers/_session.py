@@ -104,6 +104,7 @@ class Session:
         """What `make` gives; made once for a key while it is among the few last asked for, so that layers share what they read."""
         with self._lock:
             if key in self._made:
+                self._made[key] = self._made.pop(key)
                 return self._made[key]  # type: ignore[no-any-return]
         made = make()
         with self._lock:

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from cubekit.errors import NothingFoundError
+from cubekit.errors import NothingFoundError, ReadError
 from cubekit.events import HALO_DAYS, TABLE_UNITS, cell_events, detect, pei_all, read_dheed, water_balance
 from cubekit.layers._base import Layer, LayerRequest
 from cubekit.site import TimeRange
@@ -165,8 +165,9 @@ class Events(_ClimateLayer):
         reference = TimeRange(*self.reference)  # type: ignore[arg-type]
         whole = TimeRange(min(reference.start, request.time.start - HALO_DAYS), max(reference.end, request.time.end))
         daily = self._daily(request, whole)
+        cell = {name: float(daily[f"cell_{name}"]) for name in ("latitude", "longitude")}
         found = detect(
-            daily[["t2m_max", "tp", "et0"]],
+            daily[["t2m_max", "tp", "et0"]].assign_coords(cell),
             mode=self.mode,
             reference=self.reference,
             window=self.window,
@@ -182,7 +183,7 @@ class Events(_ClimateLayer):
         try:
             cube = xr.open_dataset(str(self.cube), engine="zarr", chunks=None)
         except (OSError, ValueError, KeyError) as error:
-            raise NothingFoundError(f"No event cube at {self.cube}: {error}", remedy="Give the path of an event cube") from error
+            raise ReadError(f"Event cube {self.cube} cannot be opened: {error}", remedy="Give the path of an event cube") from error
         if "layer" in cube:
             cube = read_dheed(cube)
         ds = cell_events(cube, request.site.lon, request.site.lat).load()
@@ -190,9 +191,14 @@ class Events(_ClimateLayer):
         return ds.drop_vars(["latitude", "longitude"], errors="ignore").assign_attrs(cell)
 
 
+_EXTENT = ("area_", "volume", "lon_", "lat_", "centroid_", "seed_", "n_cells", "cell_days")
+"""Beginnings of the columns that tell how far an event reaches, which a single cell cannot know."""
+
+
 def _with_table(ds: xr.Dataset, table: pd.DataFrame, time: TimeRange) -> xr.Dataset:
-    """Add the rows of the events that touch the days asked for, one variable per column."""
+    """Add the rows of the events that touch the days asked for, one variable per column that means something at a site."""
     table = table[(table["end"] >= time.start) & (table["start"] <= time.end)]
+    table = table[[name for name in table.columns if not str(name).startswith(_EXTENT)]]
     columns = {}
     for name in table.columns:
         values = table[name].to_numpy()

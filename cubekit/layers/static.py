@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
+from affine import Affine
 
 from cubekit.errors import HolesError, NothingFoundError
 from cubekit.grid import Grid
@@ -15,6 +16,7 @@ from cubekit.layers._lattice import bilinear
 from cubekit.layers._session import provenance_hrefs
 from cubekit.layers.sentinel2._options import CatalogNames
 from cubekit.read import AssetOutcome, AssetRead, read_assets, read_native
+from cubekit.typing import BBox
 
 if TYPE_CHECKING:
     from cubekit.catalog import Catalog, Item
@@ -37,14 +39,31 @@ class _Static(Layer):
         """A few small windows: loading is the shortest way to see the files."""
         self.load(request)
 
-    def _items(self, request: LayerRequest, collection: str) -> tuple[Catalog, list[Item]]:
-        catalog, items = request.session.search(self.catalog, collection, request.grid.search_boxes())
+    def _items(self, request: LayerRequest, collection: str, boxes: list[BBox]) -> tuple[Catalog, list[Item]]:
+        catalog, items = request.session.search(self.catalog, collection, boxes)
         if not items:
             lon, lat = request.grid.center_lonlat
             raise NothingFoundError(
                 f"No item of {collection} at {catalog.name} over lat={lat:.4f}, lon={lon:.4f}", remedy="Set missing: fill"
             )
         return catalog, items
+
+
+def _widened(boxes: list[BBox]) -> list[BBox]:
+    """The boxes and `MARGIN` around them: what two neighbouring posts of a point can lie in; cut again at the antimeridian."""
+    west, east = boxes[0][0], boxes[-1][2]
+    if len(boxes) > 1:
+        west, east = max(box[0] for box in boxes), min(box[2] for box in boxes) + 360.0
+    west, east = west - MARGIN, east + MARGIN
+    south = max(min(box[1] for box in boxes) - MARGIN, -90.0)
+    north = min(max(box[3] for box in boxes) + MARGIN, 90.0)
+    if east - west >= 360.0:
+        return [(-180.0, south, 180.0, north)]
+    if west < -180.0:
+        west, east = west + 360.0, east + 360.0
+    if east > 180.0:
+        return [(west, south, 180.0, north), (-180.0, south, east - 360.0, north)]
+    return [(west, south, east, north)]
 
 
 def _count(request: LayerRequest, outcomes: list[AssetOutcome], reads: list[AssetRead]) -> None:
@@ -77,16 +96,23 @@ class Dem(_Static):
 
     def load(self, request: LayerRequest) -> xr.Dataset:
         """`cop_dem` (y, x), float32 m above the EGM2008 geoid; NaN where no tile has data (open sea has no tiles)."""
-        catalog, items = self._items(request, self.collection)
+        boxes = _widened(request.grid.search_boxes())
+        catalog, items = self._items(request, self.collection, boxes)
         reads = [_read(item, "DEM") for item in items]
         lon, lat = request.grid.lonlat()
+        # Where the grid touches the antimeridian, longitudes run on beyond 180.
+        turn = 360.0 if len(boxes) > 1 else 0.0
         parts = []
-        for west, south, east, north in request.grid.search_boxes():
-            bounds = (west - MARGIN, south - MARGIN, east + MARGIN, north + MARGIN)
+        for bounds in boxes:
             found = read_native(reads, bounds, sign=catalog.sign, options=request.session.read_options(catalog))
             _count(request, [part if isinstance(part, AssetOutcome) else part.outcome for part in found], reads)
-            parts += [part for part in found if not isinstance(part, AssetOutcome) and part.values.size]
-        values = bilinear([(part.values, part.transform, part.nodata) for part in parts], lon, lat)
+            east = Affine.translation(turn if bounds[2] < 0 else 0.0, 0.0)
+            parts += [
+                (part.values, east * part.transform, part.nodata)
+                for part in found
+                if not isinstance(part, AssetOutcome) and part.values.size
+            ]
+        values = bilinear(parts, np.where(lon < 0, lon + turn, lon), lat)
         attrs = {
             "long_name": "elevation above the EGM2008 geoid, Copernicus DEM GLO-30",
             "standard_name": "surface_altitude",
@@ -139,7 +165,7 @@ class LandCover(_Static):
 
     def load(self, request: LayerRequest) -> xr.Dataset:
         """`land_cover` (y, x), uint8 classes, 0 where there is no data."""
-        catalog, found = self._items(request, self.collection)
+        catalog, found = self._items(request, self.collection, request.grid.search_boxes())
         items = [item for item in found if item.datetime.year == self.version]
         if not items:
             years = ", ".join(map(str, sorted({item.datetime.year for item in found})))

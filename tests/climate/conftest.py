@@ -39,6 +39,8 @@ def make_hours(days: int = 30, seed: int = 0, start: np.datetime64 = START) -> x
         "ssr": (0.8 * sun, "J m**-2"),
         "e": (-sun / 2.45e9, "m of water equivalent"),
         "pev": (-sun / 1.2e9, "m"),
+        "slhf": (-0.35 * sun, "J m-2"),
+        "sshf": (-0.25 * sun + 3e4, "J m-2"),
     }
     variables = {name: ("time", values, {"units": units}) for name, (values, units) in series.items()}
     return xr.Dataset(variables, coords={"time": times, "latitude": 51.0, "longitude": 12.0})
@@ -47,7 +49,7 @@ def make_hours(days: int = 30, seed: int = 0, start: np.datetime64 = START) -> x
 def accumulate(hours: xr.Dataset) -> xr.Dataset:
     """The same as ERA5-Land stores it."""
     result = hours.copy()
-    for name in ("tp", "ssrd", "ssr", "e", "pev"):
+    for name in ("tp", "ssrd", "ssr", "e", "pev", "slhf", "sshf"):
         result[name] = hours[name].copy(data=running_totals(hours[name].values, hours["time"].values))
     return result
 

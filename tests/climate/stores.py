@@ -33,7 +33,7 @@ def era5_land(days: int = 12, **options) -> xr.Dataset:
     """`world` with running totals, as ERA5-Land has them."""
     grid = world(days, **options)
     result = grid.copy()
-    for name in ("tp", "ssrd", "ssr", "e", "pev"):
+    for name in ("tp", "ssrd", "ssr", "e", "pev", "slhf", "sshf"):
         totals = running_totals(grid[name].values.astype(np.float64), grid["time"].values)
         result[name] = grid[name].copy(data=totals.astype(np.float32))
     return result

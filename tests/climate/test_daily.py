@@ -42,7 +42,7 @@ def test_days_equal_pandas(hours, land):
     days = pd.DatetimeIndex(table["time"].values)
     for name, source, how, factor in (
         ("t2m_mean", "t2m", "mean", 1), ("t2m_min", "t2m", "min", 1), ("t2m_max", "t2m", "max", 1), ("swvl3", "swvl3", "mean", 1),
-        ("tp", "tp", "sum", 1e3), ("e", "e", "sum", 1e3), ("ssrd", "ssrd", "sum", 1e-6), ("ssr", "ssr", "sum", 1e-6),
+        ("tp", "tp", "sum", 1e3), ("e", "e", "sum", 1e3), ("ssrd", "ssrd", "sum", 1e-6), ("ssr", "ssr", "sum", 1e-6), ("slhf", "slhf", "sum", 1e-6),
     ):  # fmt: skip
         np.testing.assert_allclose(table[name], factor * by_pandas(hours, source, how)[days], rtol=2e-7, err_msg=name)
     assert table["wind_speed"].values == pytest.approx(
@@ -165,11 +165,11 @@ def test_grid_equals_its_cells_one_by_one():
 
 
 def test_complete_adds_the_columns_a_source_cannot_give(hours):
-    table = climate.daily_table(hours.drop_vars(["pev", "ssr", "e"]), "arco", complete=True)
+    table = climate.daily_table(hours.drop_vars(["pev", "ssr", "e", "slhf", "sshf"]), "arco", complete=True)
     assert list(table.data_vars) == list(climate.DAILY)
     assert np.isnan(table["pev"]).all()
     assert table["pev"].attrs["comment"] == "not offered by the source"
-    assert table.attrs["absent_variables"] == "ssr e pev"
+    assert table.attrs["absent_variables"] == "ssr e pev slhf sshf"
     assert "pev" not in climate.daily_table(hours.drop_vars("pev"), "arco")
 
 

@@ -293,7 +293,7 @@ def test_ecmwf_arco_layout(amounts, truth, tmp_path, monkeypatch):
         assert len(server.chunks("t2m")) == 2  # once to see that the cell is land, once for its series
         assert len(server.chunks("tp")) == len(server.chunks("swvl4")) == 1
     assert_same(table, truth)
-    assert table.attrs["absent_variables"] == "ssr e pev"
+    assert table.attrs["absent_variables"] == "ssr e pev slhf sshf"
     assert table.attrs["accumulation_convention"] == "arco"
     assert KEY not in repr(table.attrs) + repr(table.to_dict())
 
