@@ -5,8 +5,8 @@
     python benchmarks/nbar.py --quick     # seconds: a smoke run
     python benchmarks/nbar.py --docs      # also writes the table into docs/nbar.md
 
-What sen2nbar is asked: its own ``c_factor_from_metadata`` and ``_extrapolate_c_factor`` and, line for line in effect, the array statements of
-its ``nbar_stac`` (stack) and ``nbar_SAFE`` (band). Nothing is patched. Left out on both sides are the catalogue, the download and the
+What sen2nbar is asked: its own ``c_factor_from_metadata`` and ``_extrapolate_c_factor`` and, line for line in effect, the array
+statements of its ``nbar_stac`` (stack) and ``nbar_SAFE`` (band). Nothing is patched. Left out on both sides are the catalogue, the download and the
 decoding of images. Every run is a process of its own; time is wall time after imports and after one warm-up on a small case.
 """
 

@@ -98,7 +98,7 @@ class CField:
         vectors = tan_vectors(angles.view_zenith[index], angles.view_azimuth[index])
         seen = np.isfinite(vectors[..., 0])
         filled, coefficients = continue_vectors(vectors)
-        look, edges = across_track(coefficients, seen)
+        look, edges = across_track(coefficients, seen, angles.detectors[index])
         views = {}
         for band in dict.fromkeys(angles.bands[i] for i in index):
             own = np.array([k for k, i in enumerate(index) if angles.bands[i] == band], dtype=np.intp)

@@ -3,7 +3,7 @@
 A detector is a line of pixels, so both edges of its footprint keep a constant across-track look angle: along the track the view vector
 does not change. The across-track component ``a`` of each detector's view vectors is the projection on the direction in which they vary.
 An edge lies between the outermost node that the detector saw and the next node, in the same row, that it did not; some twenty rows
-cross the edge at different phases, which narrows it to about 0.01 degrees.
+cross the edge at different phases, and the width of a detector is the same in all bands, which narrows it to about 0.01 degrees.
 
 Where two detectors overlap (by 0.5 to 2.5 km) products take the one with the lower number, as footprint masks without overlap show.
 """
@@ -21,8 +21,11 @@ from cubekit.typing import FloatArray
 
 __all__ = ["across_track", "order_west_to_east", "seams"]
 
+WIDTH_TOLERANCE = 3.5e-5
+"""How far a detector's width differs between bands, tangent units (0.002 degrees)."""
 
-def across_track(coefficients: FloatArray, seen: npt.NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
+
+def across_track(coefficients: FloatArray, seen: npt.NDArray[np.bool_], detectors: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
     """Across-track look of each grid as a polynomial that grows eastwards, and the look of its two edges.
 
     Parameters
@@ -31,6 +34,8 @@ def across_track(coefficients: FloatArray, seen: npt.NDArray[np.bool_]) -> tuple
         (grid, 6, 2) polynomials of the view vectors.
     seen
         (grid, 23, 23), nodes that the detector saw.
+    detectors
+        (grid,) detector of each grid.
 
     Returns
     -------
@@ -40,13 +45,13 @@ def across_track(coefficients: FloatArray, seen: npt.NDArray[np.bool_]) -> tuple
         (grid, 2) west and east edge; infinite where the tile ends before the footprint does.
     """
     look = np.empty((len(seen), 6))
-    edges = np.empty((len(seen), 2))
-    _look_and_edges(coefficients, np.ascontiguousarray(seen), FEATURES, look, edges)
-    return look, edges
+    brackets = np.empty((len(seen), 2, 2))
+    _look_and_brackets(coefficients, np.ascontiguousarray(seen), FEATURES, look, brackets)
+    return look, _edges(brackets, detectors)
 
 
 @njit(cache=True, nogil=True)
-def _look_and_edges(coefficients, seen, features, look, edges):  # type: ignore[no-untyped-def]
+def _look_and_brackets(coefficients, seen, features, look, brackets):  # type: ignore[no-untyped-def]
     rows, columns = seen.shape[1], seen.shape[2]
     for g in range(seen.shape[0]):
         a, b = _centre(seen[g], features)
@@ -69,8 +74,11 @@ def _look_and_edges(coefficients, seen, features, look, edges):  # type: ignore[
                 for j in range(6):
                     value += features[r * columns + c, j] * look[g, j]
                 values[r, c] = value
-        edges[g, 0] = -_edge(values, seen[g], -1)
-        edges[g, 1] = _edge(values, seen[g], 1)
+        for side in range(2):
+            sign = 2 * side - 1
+            inner, outer = _bracket(values, seen[g], sign)
+            brackets[g, side, 0] = sign * inner
+            brackets[g, side, 1] = sign * outer
 
 
 @njit(cache=True, nogil=True)
@@ -87,8 +95,8 @@ def _centre(seen, features):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _edge(values, seen, side):  # type: ignore[no-untyped-def]
-    """Midpoint between the outermost seen node and the nearest unseen neighbour beyond it; ``side`` 1 is east, -1 west and negated."""
+def _bracket(values, seen, side):  # type: ignore[no-untyped-def]
+    """(outermost seen, nearest unseen neighbour beyond it); ``side`` 1 is east, -1 west and both negated. Infinite if there is none."""
     outermost = -np.inf
     for r in range(seen.shape[0]):
         for c in range(seen.shape[1]):
@@ -100,7 +108,25 @@ def _edge(values, seen, side):  # type: ignore[no-untyped-def]
             inner = c - side
             if not seen[r, c] and 0 <= inner < seen.shape[1] and seen[r, inner] and side * values[r, c] > outermost:
                 nearest = min(nearest, side * values[r, c])
-    return 0.5 * (outermost + nearest)
+    return outermost, nearest
+
+
+def _edges(brackets: FloatArray, detectors: npt.NDArray[np.int64]) -> FloatArray:
+    """Midpoints of the brackets, narrowed by the width of each detector, which is the same in all bands."""
+    edges: FloatArray = 0.5 * (brackets[:, :, 0] + brackets[:, :, 1])
+    for detector in np.unique(detectors):
+        own = np.flatnonzero(detectors == detector)
+        (west_in, west_out), (east_in, east_out) = brackets[own, 0].T, brackets[own, 1].T
+        narrow = float((east_in - west_in).max()) - WIDTH_TOLERANCE
+        wide = float((east_out - west_out).min()) + WIDTH_TOLERANCE
+        if not np.isfinite(wide) or wide < narrow:
+            continue
+        west = np.maximum(west_out, east_in - wide), np.minimum(west_in, east_out - narrow)
+        east = np.maximum(east_in, west_out + narrow), np.minimum(east_out, west_in + wide)
+        for side, (low, high) in enumerate((west, east)):
+            better = np.isfinite(low) & np.isfinite(high) & (low <= high)
+            edges[own[better], side] = 0.5 * (low + high)[better]
+    return edges
 
 
 def order_west_to_east(look: FloatArray, seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:

@@ -63,9 +63,7 @@ def patch(
 ) -> CPatch:
     """c of a granule over a regular grid in its own CRS; ``x``, ``y`` are 1-D pixel centres. See `CField.c` for the options."""
     origin, pitch = _regular(cfield, x, y)
-    u = origin[1] + pitch[1] * np.array([[0.0, len(x) - 1.0]])
-    v = origin[0] + pitch[0] * np.array([[0.0], [len(y) - 1.0]])
-    u, v = np.broadcast_arrays(u, v)
+    u, v = np.meshgrid(origin[1] + pitch[1] * np.array([0.0, len(x) - 1.0]), origin[0] + pitch[0] * np.array([0.0, len(y) - 1.0]))
     status = cfield.status(bands, u, v)
     rows, columns = cfield.window(u, v)
     parts: list[FloatArray] = []
