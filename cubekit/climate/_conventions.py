@@ -35,7 +35,7 @@ _PROBE: Final = (*_SUN, "tp", "e", "pev")
 
 def _stamps(data: xr.DataArray) -> np.ndarray:
     times: np.ndarray = data["time"].values.astype("datetime64[ns]")
-    if times.size > 1 and not (np.diff(times) > np.timedelta64(0)).all():
+    if times.size > 1 and not (times[1:] > times[:-1]).all():
         raise InputError(f"The time stamps of {data.name!r} do not increase", remedy="Sort them and drop doubles, as canonical_hourly does")
     return times
 

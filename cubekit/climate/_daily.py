@@ -98,7 +98,7 @@ def _asce(hours: HourBlocks, latitude: FloatArray, longitude: FloatArray, elevat
         return middle
 
     wind = np.hypot(hours.state("u10"), hours.state("v10"))
-    origin = (hours.axis.first - 1).astype("datetime64[ns]")
+    origin = (hours.axis.first - np.timedelta64(1, "D")).astype("datetime64[ns]")
     centre = pd.DatetimeIndex(origin + np.arange(wind.shape[0]) * np.timedelta64(1, "h") - np.timedelta64(30, "m"))
     shape = (-1,) + (1,) * (wind.ndim - 1)
     et0 = asce_hourly(

@@ -54,7 +54,7 @@ class DayAxis:
     def regular(self, times: np.ndarray, values: FloatArray) -> FloatArray:
         """`values` (time, ...) on all hours from one day before `first` to one day after `last`, 00:00 included; gaps are NaN."""
         length = (len(self.days) + 2) * 24 + 1
-        origin = (self.first - 1).astype("datetime64[ns]")
+        origin = (self.first - np.timedelta64(1, "D")).astype("datetime64[ns]")
         position = (times - origin) // _HOUR
         inside = (position >= 0) & (position < length)
         regular = np.full((length, *values.shape[1:]), np.nan)

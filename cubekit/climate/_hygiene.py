@@ -123,7 +123,7 @@ def _order_time(data: xr.Dataset) -> xr.Dataset:
         raise InputError(
             f"{odd.size} time stamps are not on the full hour, such as {odd[0]}", remedy="Give hourly data stamped on the hour"
         )
-    if times.size > 1 and not (np.diff(times) > np.timedelta64(0)).all():
+    if times.size > 1 and not (times[1:] > times[:-1]).all():
         order = np.argsort(times, kind="stable")
         data, times = data.isel(time=order), times[order]
         double = np.flatnonzero(times[1:] == times[:-1])

@@ -116,7 +116,7 @@ class Model:
     def weather(self) -> Weather:
         """Daily weather."""
         first, last = self.parameters.climate
-        return make_weather(self.parameters.seed, first, last + 1)
+        return make_weather(self.parameters.seed, first, last + np.timedelta64(1, "D"))
 
     @cached_property
     def events(self) -> tuple[PlantedEvent, ...]:

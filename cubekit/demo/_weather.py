@@ -201,8 +201,8 @@ def vegetation_stress(days: Days, events: tuple[PlantedEvent, ...], cell: tuple[
     held = np.zeros(days.size, bool)
     for event in events:
         if cell in event.cells:
-            held |= (days >= event.dry_start + 21) & (days <= event.end)
-            gain += np.where((days >= event.dry_start + 21) & (days <= event.end), 0.008, 0.0)
+            held |= (days >= event.dry_start + np.timedelta64(21, "D")) & (days <= event.end)
+            gain += np.where((days >= event.dry_start + np.timedelta64(21, "D")) & (days <= event.end), 0.008, 0.0)
             gain += np.where((days >= event.start) & (days <= event.end), 0.040, 0.0)
     stress = np.zeros(days.size)
     level = 0.0

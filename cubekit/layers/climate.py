@@ -116,7 +116,7 @@ class Era5Land(_ClimateLayer):
 
     def _with_halo(self, request: LayerRequest) -> xr.Dataset:
         """The days asked for and, where the record reaches back so far, those before them."""
-        halo = TimeRange(request.time.start - HALO_DAYS, request.time.end)
+        halo = TimeRange(request.time.start - np.timedelta64(HALO_DAYS, "D"), request.time.end)
         return self._daily(request, halo)
 
 
@@ -163,7 +163,7 @@ class Events(_ClimateLayer):
 
     def _computed(self, request: LayerRequest) -> xr.Dataset:
         reference = TimeRange(*self.reference)  # type: ignore[arg-type]
-        whole = TimeRange(min(reference.start, request.time.start - HALO_DAYS), max(reference.end, request.time.end))
+        whole = TimeRange(min(reference.start, request.time.start - np.timedelta64(HALO_DAYS, "D")), max(reference.end, request.time.end))
         daily = self._daily(request, whole)
         cell = {name: float(daily[f"cell_{name}"]) for name in ("latitude", "longitude")}
         found = detect(

@@ -33,7 +33,7 @@ def to_period(ds: xr.Dataset, time: TimeRange, period: str) -> xr.Dataset:
     when the scene was taken.
     """
     days = period_days(period)
-    starts = np.arange(time.start, time.end + 1, days)
+    starts = np.arange(time.start, time.end + np.timedelta64(1, "D"), np.timedelta64(days, "D"))
     day = ds.time.values.astype("datetime64[D]")
     bins = np.searchsorted(starts, day, side="right") - 1
     clear = np.nan_to_num(ds.clear_fraction.values, nan=-1.0)
@@ -51,7 +51,7 @@ def to_period(ds: xr.Dataset, time: TimeRange, period: str) -> xr.Dataset:
     for name, variable in result.variables.items():
         if "time" in variable.dims and name != "time":
             _blank(variable, str(name), ~found)
-    bounds = np.stack([starts, np.minimum(starts + days, time.end + 1)], axis=1).astype("datetime64[ns]")
+    bounds = np.stack([starts, np.minimum(starts + np.timedelta64(days, "D"), time.end + np.timedelta64(1, "D"))], axis=1).astype("datetime64[ns]")
     result["time_bnds"] = (("time", "nv"), bounds)
     result.attrs = {**ds.attrs, "sentinel2_period": period}
     return result

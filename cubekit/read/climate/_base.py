@@ -56,7 +56,7 @@ class ClimateSource(Protocol):
 def hours_around(period: TimeRange) -> tuple[np.datetime64, np.datetime64]:
     """First and last hour that days of `period` can need, in UTC or in local solar time."""
     first = period.start.astype("datetime64[ns]") - np.timedelta64(13, "h")
-    last = (period.end + 1).astype("datetime64[ns]") + np.timedelta64(13, "h")
+    last = (period.end + np.timedelta64(1, "D")).astype("datetime64[ns]") + np.timedelta64(13, "h")
     return first, last
 
 
