@@ -236,6 +236,8 @@ def _through_window(use: Use, dataset: Any, crs: CrsLike) -> bool:
 def _through_view(use: Use, dataset: Any, crs: CrsLike) -> bool:
     assert use.placement is not None
     assert use.out is not None
+    if use.has_nodata and masked(dataset, use.read.index):
+        return _through_window(use, dataset, crs)  # a view honours either a nodata value or a mask
     resampling = "nearest" if use.placement.method in ("copy", "repeat") else use.read.resampling
     # A catalogue's nodata stands beside the file's: only then does the view need one from outside.
     settings = {"src_nodata": use.fill} if use.has_nodata else {}

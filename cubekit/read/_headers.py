@@ -145,8 +145,12 @@ def _open(folder: Path) -> sqlite3.Connection | None:
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         database = sqlite3.connect(Path(folder) / f"headers-{_VERSION}.sqlite", timeout=5.0)
-        database.execute("CREATE TABLE IF NOT EXISTS headers (key TEXT PRIMARY KEY, blob BLOB) WITHOUT ROWID")
     except (sqlite3.Error, OSError):
+        return None
+    try:
+        database.execute("CREATE TABLE IF NOT EXISTS headers (key TEXT PRIMARY KEY, blob BLOB) WITHOUT ROWID")
+    except sqlite3.Error:
+        database.close()
         return None
     return database
 
