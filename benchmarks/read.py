@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--docs", action="store_true", help="put the tables and the chart into docs/performance.md")
     options = parser.parse_args()
     if options.quick:
-        options.scenes, options.latency, options.tile, options.repeat, options.no_peers = 6, [5], [512], 2, True
+        options.scenes, options.latency, options.tile, options.repeat, options.no_peers = 4, [5], [512], 1, True
     options.cache.mkdir(parents=True, exist_ok=True)
     size = 2048 if options.quick else 10980
     beds = [prepare(options.cache, tile=tile, scenes=options.scenes, size=size) for tile in options.tile]
@@ -151,7 +151,7 @@ def _other_jobs(server: Any, bed: Any, options: Any, results: Any) -> None:
 
     import numpy as np
 
-    count = 8 if options.quick else 64
+    count = 4 if options.quick else 64
     server.configure(latency=0.05, rules=[], bandwidth=None)
     reads = [AssetRead(f"{server.url}/{bed.href(s, b)}", f"s{s}", b, "nearest", 0) for s in range(options.scenes) for b in BANDS]
     grid = Grid.around(*center(bed), edge_size=128, resolution=10)
