@@ -47,7 +47,7 @@ def _method(array: xr.DataArray) -> str:
 
 def _reducer(daily: np.ndarray, bounds: np.ndarray) -> Callable[[npt.NDArray[Any], str], npt.NDArray[Any]]:
     """A function (values, how) -> one value per bin; days absent from the table count as missing."""
-    first, last = min(bounds[0, 0], daily.min()), max(bounds[-1, 1], daily.max() + 1)
+    first, last = min(bounds[0, 0], daily.min()), max(bounds[-1, 1], daily.max() + np.timedelta64(1, "D"))
     total = int((last - first).astype(int))
     position = (daily - first).astype(int)
     # One padding day lets the last bin end where the axis ends.

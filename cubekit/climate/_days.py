@@ -49,7 +49,7 @@ class DayAxis:
     @property
     def days(self) -> np.ndarray:
         """datetime64[ns], 00:00 of each day."""
-        return np.arange(self.first, self.last + 1).astype("datetime64[ns]")
+        return np.arange(self.first, self.last + np.timedelta64(1, "D")).astype("datetime64[ns]")
 
     def regular(self, times: np.ndarray, values: FloatArray) -> FloatArray:
         """`values` (time, ...) on all hours from one day before `first` to one day after `last`, 00:00 included; gaps are NaN."""

@@ -131,7 +131,7 @@ def acquisitions(seed: int, start: np.datetime64, end: np.datetime64, max_cloud:
     found = []
     for orbit in _ORBITS:
         cycle = int(np.ceil((start - orbit.first) / np.timedelta64(orbit.every, "D")))
-        while (day := orbit.first + orbit.every * cycle) <= end:
+        while (day := orbit.first + np.timedelta64(orbit.every * cycle, "D")) <= end:
             when = datetime.fromisoformat(str(day)).replace(tzinfo=UTC) + orbit.time
             track = Track(orbit.offset + _DRIFT[int(3 * hash01(seed + 202, orbit.number, cycle))])
             sky = _sky(seed, when, track, weather, 2 * cycle + orbit.number)

@@ -71,7 +71,7 @@ def write_climate(model: Model, path: Path) -> None:
     first, last = model.parameters.climate
     weather = model.weather
     hourly = make_hourly(weather, model.parameters.seed)
-    times = np.arange(first.astype("datetime64[h]"), (last + 1).astype("datetime64[h]") + 1)
+    times = np.arange(first.astype("datetime64[h]"), (last + np.timedelta64(1, "D")).astype("datetime64[h]") + np.timedelta64(1, "h"))
     begin = int((first - weather.days[0]).astype(int)) * 24
     variables: dict[str, Any] = {}
     for name, state in hourly.states.items():

@@ -121,7 +121,7 @@ def _windows(events: tuple[PlantedEvent, ...], days: Days) -> tuple[Array, Array
         in_heat = (days >= event.start) & (days <= event.end)
         dry[np.ix_(in_dry, columns)] = 1.0
         heat[np.ix_(in_heat, columns)] = event.temperature
-        relief[np.ix_((days > event.end) & (days <= event.end + _RELIEF), columns)] = 1.0
+        relief[np.ix_((days > event.end) & (days <= event.end + np.timedelta64(_RELIEF, "D")), columns)] = 1.0
     return dry, heat, relief
 
 
@@ -138,7 +138,7 @@ def _snowpack(temperature: Array, rain: Array) -> Array:
 
 def make_weather(seed: int, first: np.datetime64, last: np.datetime64) -> Weather:
     """The weather of `first` to `last` (and of the warm-up before), from one seed."""
-    days = np.arange(first - _WARM_UP, last + 1).astype("datetime64[D]")
+    days = np.arange(first - np.timedelta64(_WARM_UP, "D"), last + np.timedelta64(1, "D")).astype("datetime64[D]")
     rng = np.random.default_rng([seed, 7])
     n, cells = days.size, len(CELLS)
     doy = (days - days.astype("datetime64[Y]")).astype(int) + 1.0

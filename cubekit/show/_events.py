@@ -200,7 +200,7 @@ def _scale(largest: float) -> tuple[float, str]:
 def _time_line(axes: Axes, picture: EventPicture) -> None:
     """Affected area per day: all events in grey, the largest in their colours on top."""
     first, last = (day.astype("datetime64[D]") for day in (picture.first, picture.last))
-    days = np.arange(first, last + 1)
+    days = np.arange(first, last + np.timedelta64(1, "D"))
     place = (picture.track["time"].to_numpy().astype("datetime64[D]") - first).astype(int)
     area = picture.track["area"].fillna(0).to_numpy()
     scale, unit = _scale(float(np.bincount(place, weights=area).max()) if place.size else 1.0)
