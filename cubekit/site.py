@@ -106,7 +106,7 @@ def _day(value: Any, name: str, *, last: bool) -> np.datetime64:
     if isinstance(value, str) and _ISO_DAY.fullmatch(value.strip()):
         try:
             day = np.datetime64(value.strip())
-            unit = np.datetime_data(day.dtype)[0]
+            unit: Any = np.datetime_data(day.dtype)[0]
             first: np.datetime64 = day.astype("datetime64[D]")
             following = day + np.timedelta64(1, unit)
             return np.datetime64(following.astype("datetime64[D]") - np.timedelta64(1, "D"), "D") if last else first
