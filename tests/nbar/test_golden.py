@@ -26,6 +26,17 @@ def assert_same(ours: np.ndarray, reference: np.ndarray) -> None:
     np.testing.assert_allclose(ours, reference, rtol=TIGHT)
 
 
+def assert_same_fill(ours: np.ndarray, reference: np.ndarray, known: np.ndarray) -> None:
+    """Equal, but for nodes with several nearest neighbours, where SciPy 1.18 chooses another of them than the oracle's SciPy did."""
+    rows, columns = np.indices(known.shape[1:])
+    for k, i, j in np.argwhere(~np.isclose(ours, reference, rtol=TIGHT, equal_nan=True)):
+        distance = np.where(known[k], np.hypot(rows - i, columns - j), np.inf)
+        nearest = ours[k][distance == distance.min()]
+        assert len(nearest) > 1
+        assert np.isclose(nearest, ours[k, i, j]).any()
+        assert np.isclose(nearest, reference[k, i, j]).any()
+
+
 def names(golden: object) -> list[str]:
     return [str(band) for band in golden["bands9"]]  # type: ignore[index]
 
@@ -47,7 +58,7 @@ def test_compat_equals_sen2nbar_on_the_nodes(golden):
     bare = c_factor_from_metadata(xml, names(oracle), compat="sen2nbar", fill=False)
     filled = c_factor_from_metadata(xml, names(oracle), compat="sen2nbar")
     assert_same(bare.values, oracle["c"])
-    assert_same(filled.values, oracle["c_ext"])
+    assert_same_fill(filled.values, oracle["c_ext"], np.isfinite(oracle["c"]))
     np.testing.assert_array_equal(bare.x, oracle["s2n_x"])
     np.testing.assert_array_equal(bare.y, oracle["s2n_y"])
 
@@ -55,9 +66,9 @@ def test_compat_equals_sen2nbar_on_the_nodes(golden):
 def test_compat_equals_sen2nbar_on_minicubes(golden):
     oracle, xml = golden
     angles = parse_granule_angles(xml)
-    nodes = compat_c(angles, names(oracle))
+    assert_same_fill(compat_c(angles, names(oracle)), oracle["c_ext"], np.isfinite(oracle["c"]))
     for x, y, reference in zip(oracle["mc_x"], oracle["mc_y"], oracle["mc_c"], strict=True):
-        assert_same(compat_pixels(nodes, *compat_axes(angles), x, y), reference)
+        assert_same(compat_pixels(oracle["c_ext"], *compat_axes(angles), x, y), reference)
 
 
 def test_compat_reaches_the_pixels_of_a_cube(golden):
