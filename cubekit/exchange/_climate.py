@@ -37,7 +37,7 @@ def five_day_climate(
     """
     columns = sorted({column for entry in CLIMATE for column in entry.columns if column in table})
     binned = bin_daily(table[columns], bounds, extremes=True) if columns else xr.Dataset()
-    days: npt.NDArray[np.int64] = np.diff(bounds.astype("datetime64[D]").astype(np.int64), axis=1)[:, 0]
+    days = (bounds[:, 1] - bounds[:, 0]) / np.timedelta64(1, "D")
     result = {}
     for entry in CLIMATE:
         for how in ("mean", "min", "max", *(["sum"] if entry.flux else [])):
@@ -46,7 +46,7 @@ def five_day_climate(
 
 
 def _variable(
-    entry: ClimateName, how: str, table: xr.Dataset, binned: xr.Dataset, days: npt.NDArray[np.int64]
+    entry: ClimateName, how: str, table: xr.Dataset, binned: xr.Dataset, days: npt.NDArray[np.float64]
 ) -> tuple[str, npt.NDArray[np.float32], dict[str, str]]:
     column = entry.columns[("mean", "min", "max", "sum").index(how) % 3]
     if column not in table:

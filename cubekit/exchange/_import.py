@@ -42,7 +42,8 @@ def import_cube(
         event codes in ``/events``, coarse land cover in ``/land_cover_300m``; root attribute ``import_defects``. On a projected grid it is
         a complete cube; a minicube in degrees keeps its ``lat`` and ``lon``.
     defects : list of str
-        Each starts with its name: ``zone_off_by_one``, ``padded_start``, ``running_totals``, ``positive_only``, ``overflow``, ``nested_attributes``. Nothing is mended.
+        Each starts with its name: ``zone_off_by_one``, ``padded_start``, ``running_totals``, ``positive_only``, ``overflow``,
+        ``nested_attributes``. Nothing is mended.
 
     Raises
     ------

@@ -82,12 +82,15 @@ class _ClimateLayer(Layer):
         """The canonical daily table; read once per session for all layers that ask for the same days."""
         from cubekit.read.climate import site_climate
 
-        key = ("climate", self.source.model_dump_json(), self.day, self.et0, request.site.lat, request.site.lon, str(time))
-        table: xr.Dataset = request.session.remember(
-            key,
-            lambda: site_climate(self.source.open(), request.site.lat, request.site.lon, time.start, time.end, day=self.day, et0=self.et0),
-        )
-        return table
+        options = self.source.model_dump_json()
+        lat, lon = request.site.lat, request.site.lon
+
+        def read() -> xr.Dataset:
+            # Sites of one session share the opened store: its metadata, its land mask and what it caches.
+            source = request.session.remember(("climate source", options), self.source.open)
+            return site_climate(source, lat, lon, time.start, time.end, day=self.day, et0=self.et0)
+
+        return request.session.remember(("climate", options, self.day, self.et0, lat, lon, str(time)), read)
 
 
 class Era5Land(_ClimateLayer):
@@ -181,7 +184,7 @@ class Events(_ClimateLayer):
 
     def _from_cube(self, request: LayerRequest) -> xr.Dataset:
         try:
-            cube = xr.open_dataset(str(self.cube), engine="zarr", chunks=None)
+            cube = _opened(str(self.cube))
         except (OSError, ValueError, KeyError) as error:
             raise ReadError(f"Event cube {self.cube} cannot be opened: {error}", remedy="Give the path of an event cube") from error
         if "layer" in cube:
@@ -189,6 +192,14 @@ class Events(_ClimateLayer):
         ds = cell_events(cube, request.site.lon, request.site.lat).load()
         cell = {f"cell_{name}": float(ds[name]) for name in ("latitude", "longitude")}
         return ds.drop_vars(["latitude", "longitude"], errors="ignore").assign_attrs(cell)
+
+
+def _opened(path: str) -> xr.Dataset:
+    """A Zarr group, lazily; xarray warns of one without consolidated metadata unless it is told which."""
+    try:
+        return xr.open_dataset(path, engine="zarr", chunks=None, consolidated=True)
+    except (ValueError, KeyError):
+        return xr.open_dataset(path, engine="zarr", chunks=None, consolidated=False)
 
 
 _EXTENT = ("area_", "volume", "lon_", "lat_", "centroid_", "seed_", "n_cells", "cell_days")
