@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -10,8 +11,10 @@ import xarray as xr
 
 from cubekit.bands import SENTINEL2
 from cubekit.errors import InputError
+from cubekit.events import FLAGS
 from cubekit.exchange._names import CLIMATE, CLOUD_CLASSES
 from cubekit.grid import Grid, transformer
+from cubekit.layers.static import CCI
 from cubekit.reflectance import SCL
 
 __all__ = ["bands_of", "canonical_names", "centre_of", "describe_parts", "epsg_of", "grid_of"]
@@ -24,6 +27,14 @@ _RENAMES: Final = {
     "lccs_class": "lccs_class",
 }
 _CLASSES: Final = {"SCL": SCL, "cloudmask_en": CLOUD_CLASSES}
+_LONG_NAMES: Final = {
+    "SCL": "scene classification", "cloudmask_en": "cloud mask of EarthNet", "events": "dry-hot event code",
+    "event_labels": "label of the event", "lccs_class": "land cover class, ESA CCI", "cop_dem": "elevation, Copernicus DEM GLO-30",
+    "t2m": "air temperature at 2 m", "sp": "surface pressure", "tp": "total precipitation", "e": "evaporation",
+    "pev": "potential evaporation", "ssr": "surface net solar radiation", "slhf": "surface latent heat flux",
+    "sshf": "surface sensible heat flux",
+}  # fmt: skip
+_STATISTICS: Final = {"mean": "mean", "min": "minimum", "max": "maximum", "sum": "sum"}
 _ABSENT: Final = {"SCL": 0, "cloudmask_en": 255}
 _TECHNICAL: Final = ("encoding", "dtype", "dims", "grid_mapping", "fill_value")
 _CLIMATE: Final = re.compile(rf"(?:{'|'.join(entry.name for entry in CLIMATE)})_(?:mean|min|max|sum)|(?:eobs|era5)_\w+")
@@ -155,27 +166,43 @@ _AXES: Final[dict[str, dict[str, str]]] = {
 def _variable(array: xr.DataArray) -> xr.Variable:
     """A variable as it is, with attributes that CF understands; classes as integers, in which 0 or 255 stands for missing."""
     name = str(array.name)
+    attrs = _plain_attrs(array)
+    values: Any = array.variable.data
+    encoding: dict[str, Any] = {}
+    if name in _CLASSES:
+        values = np.nan_to_num(np.asarray(array.values, np.float64), nan=_ABSENT[name]).astype(np.uint8)
+        attrs |= _flags(_CLASSES[name])
+        attrs.pop("classes", None)
+    elif name in SENTINEL2:
+        attrs |= {"units": "1", "standard_name": "surface_bidirectional_reflectance"}
+        if array.encoding.get("dtype") != np.int16 or not _fits(array):
+            encoding["dtype"] = str(array.dtype)
+    elif name == "events":
+        masks = {meaning: mask for meaning, mask in FLAGS.items() if meaning != "missing"}
+        attrs |= {"flag_masks": np.array(list(masks.values()), array.dtype), "flag_meanings": " ".join(masks)}
+    elif name == "lccs_class":
+        attrs |= {"flag_values": np.array(list(CCI), array.dtype), "flag_meanings": " ".join(CCI.values())}
+    elif (parts := name.rpartition("_"))[2] in _STATISTICS and parts[0] in _LONG_NAMES:
+        attrs.setdefault("cell_methods", f"time: {_STATISTICS[parts[2]]}")
+        attrs.setdefault("long_name", f"{_LONG_NAMES[parts[0]]}, {_STATISTICS[parts[2]]} of the bin")
+    attrs.setdefault("long_name", _LONG_NAMES.get(name, name))
+    attrs.setdefault("units", "1")
+    return xr.Variable(array.dims, values, attrs, encoding)
+
+
+def _plain_attrs(array: xr.DataArray) -> dict[str, Any]:
+    """Attributes but technical ones, with a long name and a unit that UDUNITS knows."""
     attrs: dict[str, Any] = {key: value for key, value in array.attrs.items() if key not in _TECHNICAL}
     if "description" in attrs:
         attrs.setdefault("long_name", str(attrs.pop("description")))
     if "units" in attrs:
         units = str(attrs["units"])
         attrs["units"] = _UNITS.get(units, units) or "1"
-    values: Any = array.variable.data
-    encoding: dict[str, Any] = {}
-    if name in _CLASSES:
-        values = np.nan_to_num(np.asarray(array.values, np.float64), nan=_ABSENT[name]).astype(np.uint8)
-        attrs |= {"flag_values": np.array(list(_CLASSES[name]), np.uint8), "flag_meanings": " ".join(_CLASSES[name].values())}
-        attrs.pop("classes", None)
-    elif name in SENTINEL2:
-        attrs |= {"units": "1", "standard_name": "surface_bidirectional_reflectance"}
-        if array.encoding.get("dtype") != np.int16 or not _fits(array):
-            encoding["dtype"] = str(array.dtype)
-    elif _CLIMATE.fullmatch(name) and name.rpartition("_")[0] in {entry.name for entry in CLIMATE}:
-        attrs.setdefault(
-            "cell_methods", {"mean": "time: mean", "min": "time: minimum", "max": "time: maximum", "sum": "time: sum"}[name[-4:].strip("_")]
-        )
-    return xr.Variable(array.dims, values, attrs, encoding)
+    return attrs
+
+
+def _flags(classes: Mapping[int, str]) -> dict[str, Any]:
+    return {"flag_values": np.array(list(classes), np.uint8), "flag_meanings": " ".join(classes.values())}
 
 
 def _fits(array: xr.DataArray) -> bool:
