@@ -243,6 +243,26 @@ def test_it_is_there_completely_or_not_at_all(tmp_path: Path, monkeypatch: pytes
     assert [path.name for path in tmp_path.iterdir()] == ["mc.zarr"]
 
 
+TEMPLATE = Path(__file__).parents[2] / "recipes" / "deepextremes" / "layout.json"
+
+
+def layout_of(path: Path) -> dict[str, Any]:
+    """Dims, stored type, units and cell methods of every variable of a Zarr v2 group."""
+    found = {}
+    for folder in sorted(path.iterdir()):
+        if (folder / ".zarray").is_file():
+            array, attrs = (json.loads((folder / name).read_text()) for name in (".zarray", ".zattrs"))
+            kept = {key: attrs[key] for key in ("units", "cell_methods", "scale_factor", "positive") if key in attrs}
+            found[folder.name] = {"dims": attrs["_ARRAY_DIMENSIONS"], "dtype": array["dtype"], "fill": array["fill_value"], **kept}
+    return found
+
+
+def test_the_layout_is_the_one_in_the_template(tmp_path: Path) -> None:
+    """A change of names, dims, types or units has to be made in the template too, where users see it."""
+    export_cube(cube(), tmp_path / "mc.zarr")
+    assert layout_of(tmp_path / "mc.zarr") == json.loads(TEMPLATE.read_text())
+
+
 def test_bad_input_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"Layout 'earthnet' is unknown\. Use one of deepextremecubes"):
         export_cube(cube(), tmp_path / "a.zarr", "earthnet")

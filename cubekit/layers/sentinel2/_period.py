@@ -51,7 +51,9 @@ def to_period(ds: xr.Dataset, time: TimeRange, period: str) -> xr.Dataset:
     for name, variable in result.variables.items():
         if "time" in variable.dims and name != "time":
             _blank(variable, str(name), ~found)
-    bounds = np.stack([starts, np.minimum(starts + np.timedelta64(days, "D"), time.end + np.timedelta64(1, "D"))], axis=1).astype("datetime64[ns]")
+    bounds = np.stack([starts, np.minimum(starts + np.timedelta64(days, "D"), time.end + np.timedelta64(1, "D"))], axis=1).astype(
+        "datetime64[ns]"
+    )
     result["time_bnds"] = (("time", "nv"), bounds)
     result.attrs = {**ds.attrs, "sentinel2_period": period}
     return result
