@@ -91,12 +91,14 @@ def parse_rows(rows: Iterable[Row], *, columns: Mapping[str, str] | None = None,
     """
     rejected: list[BadRow] = []
     drafts: list[_Draft] = []
-    names: dict[str, str] | None = None
+    rows = list(rows)
+    # Records of JSON and YAML need not all have all keys.
+    found = dict.fromkeys(key for row in rows for key in row.cells)
+    names = column_names(found, columns, source) if found else {}
     for row in rows:
         if row.broken:
             rejected.append(_bad(row, row.broken))
             continue
-        names = names or column_names(row.cells, columns, source)
         try:
             drafts.append(_draft(row, names))
         except InputError as error:

@@ -72,9 +72,9 @@ def neighbours(points: Float2D, reach: float) -> IntArray:
 def _cell_links(points: Float2D, reach: float) -> IntArray:
     # Within a cell of this edge any two points are within reach.
     cells: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for index, cell in enumerate(map(tuple, np.floor(points / (reach / np.sqrt(3.001))).astype(np.int64))):
+    for index, cell in enumerate(map(tuple, np.floor(points / (max(reach, 1e-12) / np.sqrt(3.001))).astype(np.int64))):
         cells[cell].append(index)
-    links = [np.column_stack([members[:-1], members[1:]]) for members in cells.values() if len(members) > 1]
+    links = [np.column_stack([members[:-1], members[1:]]) for members in cells.values()]
     trees = {cell: cKDTree(points[members]) for cell, members in cells.items()}
     for cell, step in product(cells, product(range(-2, 3), repeat=3)):
         other = tuple(a + b for a, b in zip(cell, step, strict=True))
