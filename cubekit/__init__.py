@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cubekit.api import build, plan
-    from cubekit.create import create
+    from cubekit._create import create
     from cubekit.cube import validate
     from cubekit.store import open_cube as open
 
@@ -16,9 +16,10 @@ __all__ = ["__version__", "build", "create", "open", "plan", "validate"]
 __version__ = "0.1.0"
 
 # Where the public names live; loaded when first used, so that `import cubekit` takes milliseconds.
+# None may be that of a module here: importing the module would put it in the place of the function.
 _LAZY = {
     "build": ("cubekit.api", "build"),
-    "create": ("cubekit.create", "create"),
+    "create": ("cubekit._create", "create"),
     "open": ("cubekit.store", "open_cube"),
     "plan": ("cubekit.api", "plan"),
     "validate": ("cubekit.cube", "validate"),

@@ -7,11 +7,11 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from cubekit.bands import sentinel2_bands
 from cubekit.errors import InputError
-from cubekit.grid import check_lonlat
 from cubekit.layers import LayerPlan, Session
 from cubekit.locking import open_lock
 from cubekit.pipeline import BuildResult, build_cube, plan_cube
@@ -19,7 +19,9 @@ from cubekit.recipe import Recipe, load_recipe, parse_recipe
 from cubekit.site import Site, TimeRange
 from cubekit.store import open_cube
 
-__all__ = ["build", "make_recipe", "open_cube", "plan"]
+__all__ = ["build", "make_recipe", "open_cube", "plan", "run_build", "run_locked"]
+
+S2 = "sentinel-2-l2a"
 
 
 def make_recipe(
@@ -34,11 +36,12 @@ def make_recipe(
     catalog: str | Sequence[str] | None = None,
     collection: str | None = None,
     nbar: str | None = None,
+    session: Session | None = None,
 ) -> Recipe:
     """Make a recipe from keywords, or change some values of one.
 
-    Without a recipe: one Sentinel-2 layer with the bands of 10 and 20 m from Planetary Computer, 128 px at 10 m, and the twelve months
-    up to yesterday.
+    Without a recipe: one Sentinel-2 layer with the bands of 10 and 20 m from Planetary Computer, 128 px at 10 m, and all days of the
+    catalogue where that is a file, else the twelve months up to yesterday.
 
     Parameters
     ----------
@@ -50,6 +53,8 @@ def make_recipe(
         See `cubekit.grid.Grid.around`.
     bands, catalog, collection, nbar
         Options of the Sentinel-2 layer.
+    session
+        Opens the catalogue whose days are asked for.
 
     Raises
     ------
@@ -62,11 +67,10 @@ def make_recipe(
     elif isinstance(recipe, Mapping):
         content, source = dict(recipe), "recipe"
     elif recipe is not None:
-        return make_recipe(load_recipe(recipe), **{k: v for k, v in locals().items() if k != "recipe"})
+        return make_recipe(**{**locals(), "recipe": load_recipe(recipe)})
     else:
         content, source = {"name": "cube", "layers": [{"kind": "sentinel2"}]}, "options"
     _put(content, "grid", edge_size=edge_size, units=units, resolution=resolution)
-    _put(content, "time", **_days(start, end, default=recipe is None))
     names = [band.name for band in sentinel2_bands([bands] if isinstance(bands, str) else bands)] if bands is not None else None
     catalogs = [catalog] if isinstance(catalog, str) else list(catalog) if catalog is not None else None
     options = {"bands": names, "catalog": catalogs, "collection": collection, "nbar": nbar}
@@ -78,6 +82,13 @@ def make_recipe(
             raise InputError(f"The recipe has no sentinel2 layer for {', '.join(given)}", remedy="Leave these out, or add the layer")
         for layer in targets:
             layer.update(given)
+    if recipe is not None:
+        _put(content, "time", **_days(start, end))
+    elif start is not None and end is not None:
+        content["time"] = _default_days(start, end, None)
+    else:
+        known = (session or Session()).catalog(tuple(catalogs)).days(collection or S2) if catalogs else None
+        content["time"] = _default_days(start, end, known)
     return parse_recipe({**content, "layers": layers}, source=source)
 
 
@@ -87,14 +98,7 @@ def _put(content: dict[str, Any], key: str, **values: Any) -> None:
         content[key] = {**content.get(key, {}), **given}
 
 
-def _days(start: Any, end: Any, *, default: bool) -> dict[str, str]:
-    if default:
-        end = end if end is not None else date.today() - timedelta(days=1)
-        if start is None:
-            last = TimeRange(end, end).end
-            start = last - np_days(364)
-        checked = TimeRange(start, end)
-        return {"start": str(checked.start), "end": str(checked.end)}
+def _days(start: Any, end: Any) -> dict[str, str]:
     days = {}
     if start is not None:
         days["start"] = str(TimeRange(start, start).start)
@@ -103,11 +107,15 @@ def _days(start: Any, end: Any, *, default: bool) -> dict[str, str]:
     return days
 
 
-def np_days(days: int) -> Any:
-    """`days` as a numpy time difference."""
-    import numpy as np
-
-    return np.timedelta64(days, "D")
+def _default_days(start: Any, end: Any, known: tuple[str, str] | None) -> dict[str, str]:
+    """Both days: what is given, else those of the catalogue if they are known, else twelve months up to yesterday."""
+    if end is None:
+        end = date.today() - timedelta(days=1) if known is None else max(known[1], _days(start, None).get("start", ""))
+    if start is None:
+        last = TimeRange(end, end).end
+        start = last - np.timedelta64(364, "D") if known is None else min(np.datetime64(known[0]), last)
+    checked = TimeRange(start, end)
+    return {"start": str(checked.start), "end": str(checked.end)}
 
 
 def build(
@@ -149,28 +157,16 @@ def build(
     DataTree
         The committed cube, opened lazily.
     """
-    result = run_build(lat, lon, start, end, out=out, recipe=recipe, site_id=site_id, overwrite=overwrite, session=session, **options)
-    return open_cube(result.path)
+    site = Site(lat, lon, site_id)
+    made = make_recipe(recipe, start=start, end=end, session=session, **options)
+    return open_cube(run_build(made, site, out=out, overwrite=overwrite, session=session).path)
 
 
 def run_build(
-    lat: float,
-    lon: float,
-    start: Any = None,
-    end: Any = None,
-    *,
-    out: str | Path | None = None,
-    recipe: str | Path | Mapping[str, Any] | Recipe | None = None,
-    site_id: str = "",
-    overwrite: bool = False,
-    session: Session | None = None,
-    **options: Any,
+    recipe: Recipe, site: Site, *, out: str | Path | None = None, overwrite: bool = False, session: Session | None = None
 ) -> BuildResult:
-    """Like `build`, but returns what it cost instead of the opened cube."""
-    check_lonlat(lat, lon)
-    site = Site(lat, lon, site_id)
-    made = make_recipe(recipe, start=start, end=end, **options)
-    return build_cube(made, site, str(out) if out is not None else f"{site.id}.zarr", overwrite=overwrite, session=session)
+    """Build a recipe's cube at a site, by default as ``<site id>.zarr`` in the current folder, and tell what it cost."""
+    return build_cube(recipe, site, str(out) if out is not None else f"{site.id}.zarr", overwrite=overwrite, session=session)
 
 
 def run_locked(
@@ -195,8 +191,7 @@ def run_locked(
     if surplus := sorted(name for name, value in (given or {}).items() if value is not None):
         raise InputError(f"A lock brings its own site and recipe; {surplus[0]} was given too", remedy="Leave it out, or make a new lock")
     held = open_lock(lock)
-    target = str(out) if out is not None else f"{held.site.id}.zarr"
-    return build_cube(held.recipe, held.site, target, overwrite=overwrite, session=held.session(session))
+    return run_build(held.recipe, held.site, out=out, overwrite=overwrite, session=held.session(session))
 
 
 def plan(
@@ -209,6 +204,6 @@ def plan(
     session: Session | None = None,
     **options: Any,
 ) -> list[LayerPlan]:
-    """What `build` would take, layer by layer: scenes, requests, bytes and memory; reads headers, but no pixels."""
+    """What `build` would take, layer by layer: scenes, requests, bytes and memory; reads headers and metadata, but no imagery."""
     site = Site(lat, lon)
-    return plan_cube(make_recipe(recipe, start=start, end=end, **options), site, session=session)
+    return plan_cube(make_recipe(recipe, start=start, end=end, session=session, **options), site, session=session)

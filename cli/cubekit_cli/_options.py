@@ -28,8 +28,10 @@ __all__ = [
 
 Lat = Annotated[float, typer.Option("--lat", help="Latitude of the centre, degrees north.")]
 Lon = Annotated[float, typer.Option("--lon", help="Longitude of the centre, degrees east.")]
-Start = Annotated[str | None, typer.Option("--start", help="First day, YYYY-MM-DD. Default: twelve months before the end.")]
-End = Annotated[str | None, typer.Option("--end", help="Last day, YYYY-MM-DD. Default: yesterday.")]
+Start = Annotated[
+    str | None, typer.Option("--start", help="First day, YYYY-MM-DD. Default: all days of a catalogue in a file, else twelve months.")
+]
+End = Annotated[str | None, typer.Option("--end", help="Last day, YYYY-MM-DD. Default: that of a catalogue in a file, else yesterday.")]
 EdgeSize = Annotated[float | None, typer.Option("--edge-size", help="Edge length in --units. Default: 128.")]
 Units = Annotated[str | None, typer.Option("--units", help="px, m, km, mile, ... Default: px.")]
 Resolution = Annotated[float | None, typer.Option("--resolution", help="Pixel size, m. Default: 10.")]

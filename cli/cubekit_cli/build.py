@@ -38,8 +38,9 @@ def build(
     """Build the cube of one site and commit it."""
     from dataclasses import asdict
 
-    from cubekit.api import run_build, run_locked
+    from cubekit.api import make_recipe, run_build, run_locked
     from cubekit.layers import Session
+    from cubekit.site import Site
     from cubekit_cli._progress import progress
     from cubekit_cli._words import bytes_, print_json
 
@@ -52,8 +53,9 @@ def build(
             given = {"--lat": lat, "--lon": lon, "--start": start, "--end": end, "--recipe": recipe, **options}
             result = run_locked(locked, given, out=out, overwrite=overwrite, session=session)
         else:
-            lat, lon = _required(lat, "--lat"), _required(lon, "--lon")
-            result = run_build(lat, lon, start, end, out=out, recipe=recipe, overwrite=overwrite, session=session, **options)
+            site = Site(_required(lat, "--lat"), _required(lon, "--lon"))
+            made = make_recipe(recipe, start=start, end=end, session=session, **options)
+            result = run_build(made, site, out=out, overwrite=overwrite, session=session)
     if as_json:
         print_json(asdict(result))
     else:

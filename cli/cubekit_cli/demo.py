@@ -29,7 +29,9 @@ def demo(
     from cubekit.demo import ensure_world
     from cubekit.errors import InputError
     from cubekit.layers import Session
+    from cubekit.recipe import parse_recipe
     from cubekit.show import contact_sheet
+    from cubekit.site import Site
     from cubekit.store import open_cube
     from cubekit_cli._progress import progress
 
@@ -48,7 +50,7 @@ def demo(
         }
         out.mkdir(parents=True, exist_ok=True)
         target, picture = out / "cube.zarr", out / "cube.png"
-        result = run_build(lat, lon, out=target, recipe=recipe, site_id=site, overwrite=True, session=Session(progress=report))
+        result = run_build(parse_recipe(recipe), Site(lat, lon, site), out=target, overwrite=True, session=Session(progress=report))
         report("picture", 0, 1)
         contact_sheet(open_cube(target), picture)
         report("picture", 1, 1)

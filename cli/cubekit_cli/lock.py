@@ -36,7 +36,8 @@ def lock(
     options = o.given(
         edge_size=edge_size, units=units, resolution=resolution, bands=bands, catalog=catalog, collection=collection, nbar=nbar
     )
-    content = lock_cube(make_recipe(recipe, start=start, end=end, **options), Site(lat, lon), out)
+    site = Site(lat, lon)
+    content = lock_cube(make_recipe(recipe, start=start, end=end, **options), site, out)
     items = sum(len(search["items"]) for search in content["searches"])
     rest = f"; not pinned: {', '.join(content['unpinned'])}" if content["unpinned"] else ""
     typer.echo(f"{out}: {items} items, {len(content['files'])} files{rest}")

@@ -27,7 +27,7 @@ def plan(
     cache_dir: o.CacheDir = None,
     as_json: o.Json = False,
 ) -> None:
-    """Say what a build would take: scenes, requests, bytes, memory. Reads headers, but no pixels."""
+    """Say what a build would take: scenes, requests, bytes, memory. Reads headers and metadata, but no imagery."""
     from dataclasses import asdict
 
     from cubekit.api import plan as plan_

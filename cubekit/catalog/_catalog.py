@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 from shapely.geometry.base import BaseGeometry
 
 from cubekit.catalog._cache import SearchCache, tile_boxes
+from cubekit.catalog._files import FileSource
 from cubekit.catalog._generic import profile_of
 from cubekit.catalog._geometry import Area, area_of, search_boxes
 from cubekit.catalog._hrefs import below_root, is_remote
@@ -160,6 +161,10 @@ class Catalog:
         fixed = copy(self)
         fixed._source, fixed._cache, fixed._share = _Fixed(items), None, "area"
         return fixed
+
+    def days(self, collection: str) -> tuple[str, str] | None:
+        """First and last day (ISO, UTC) that a catalogue in a file has items of a collection for; None for an API, or without items."""
+        return self._source.days(collection) if isinstance(self._source, FileSource) else None
 
     def profile(self, collection: str) -> Profile | None:
         """The table of a collection here; None where it is deduced from each item."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,12 @@ class FileSource:
                 self._items = read_items(self.path)
         return [entry for entry in self._items if not isinstance(entry, dict) or _may_fit(entry, question)]
 
+    def days(self, collection: str) -> tuple[str, str] | None:
+        """First and last day (ISO, UTC) of the collection's items; None where there are none."""
+        everywhere = Question(collection, ((-180.0, -90.0, 180.0, 90.0),), None)
+        days = sorted(day for entry in self.fetch(everywhere) if isinstance(entry, dict) and (day := _day(entry)))
+        return (days[0], days[-1]) if days else None
+
 
 def _may_fit(entry: JSON, question: Question) -> bool:
     """A cheap test that never leaves out what the exact ones would keep."""
@@ -49,6 +56,17 @@ def _may_fit(entry: JSON, question: Question) -> bool:
     if west > east or east - west > 180 or west < -180 or east > 180:
         return any(box[1] - 1 <= north and south <= box[3] + 1 for box in question.boxes)
     return any(west <= box[2] + 1 and box[0] - 1 <= east and south <= box[3] + 1 and box[1] - 1 <= north for box in question.boxes)
+
+
+def _day(entry: JSON) -> str | None:
+    """UTC day of an item; None where its datetime is missing or is none."""
+    properties = entry.get("properties")
+    text = properties.get("datetime") or properties.get("start_datetime") if isinstance(properties, dict) else None
+    try:
+        when = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return None if when is None else when.replace(tzinfo=when.tzinfo or UTC).astimezone(UTC).date().isoformat()
 
 
 def read_items(path: Path) -> list[Any]:

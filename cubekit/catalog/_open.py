@@ -81,6 +81,12 @@ class CatalogChain(Catalog):
         """As `Catalog.pinned`, of every catalogue; the first answers."""
         return CatalogChain([catalog.pinned(items) for catalog in self.catalogs])
 
+    def days(self, collection: str) -> tuple[str, str] | None:
+        """From the first to the last day of any of the catalogues; None unless all are files that have items."""
+        each = [catalog.days(collection) for catalog in self.catalogs]
+        known = [days for days in each if days is not None]
+        return (min(first for first, _ in known), max(last for _, last in known)) if len(known) == len(each) else None
+
     def profile(self, collection: str) -> Profile | None:
         """The table of the first catalogue that has one."""
         return next((found for catalog in self.catalogs if (found := catalog.profile(collection)) is not None), None)

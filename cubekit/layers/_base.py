@@ -48,7 +48,8 @@ class LayerPlan:
     scenes, items, assets
         Acquisitions, catalogue items and files involved.
     requests, bytes
-        HTTP requests and bytes of the pixel and metadata reads; the search is not counted.
+        HTTP requests and bytes of headers, pixels and metadata as a build counts them that knows no headers yet: exact but for
+        retries. The search is not counted.
     memory
         Peak bytes held, an estimate.
     notes
@@ -100,8 +101,8 @@ class Layer(BaseModel, ABC):
         """
 
     def plan(self, request: LayerRequest) -> LayerPlan:
-        """What `load` would take; looks into catalogues and headers but reads no pixels."""
-        return LayerPlan(self.kind)
+        """What `load` would take, by the counts that it adds to the tally; looks into catalogues and headers but reads no imagery."""
+        return LayerPlan(self.kind, notes=("what its source is asked for is not counted",))
 
     def pin(self, request: LayerRequest) -> None:
         """Let the session's pins see all items and files that `load` would use; reads no more of them than that takes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -11,9 +12,9 @@ from affine import Affine
 
 from cubekit.errors import HolesError, NothingFoundError
 from cubekit.grid import Grid
-from cubekit.layers._base import Layer, LayerRequest
+from cubekit.layers._base import Layer, LayerPlan, LayerRequest
 from cubekit.layers._lattice import bilinear
-from cubekit.layers._session import provenance_hrefs
+from cubekit.layers._session import Tally, provenance_hrefs
 from cubekit.layers.sentinel2._options import CatalogNames
 from cubekit.read import AssetOutcome, AssetRead, read_assets, read_native
 from cubekit.typing import BBox
@@ -35,9 +36,12 @@ class _Static(Layer):
     catalog: CatalogNames = ("planetary-computer",)
     """Catalogue: name, URL or path; a list means fallbacks in order."""
 
-    def pin(self, request: LayerRequest) -> None:
-        """A few small windows: loading is the shortest way to see the files."""
-        self.load(request)
+    def plan(self, request: LayerRequest) -> LayerPlan:
+        """What loading costs, by loading: a few small windows, of which nothing is kept."""
+        seen = Tally()
+        ds = self.load(replace(request, tally=seen))
+        items = len(ds.attrs["item_hrefs"].split())
+        return LayerPlan(self.kind, 0, items, seen.assets, seen.requests, seen.bytes, ds.nbytes)
 
     def _items(self, request: LayerRequest, collection: str, boxes: list[BBox]) -> tuple[Catalog, list[Item]]:
         catalog, items = request.session.search(self.catalog, collection, boxes)

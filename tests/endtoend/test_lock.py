@@ -85,7 +85,7 @@ def test_metadata_that_changed_upstream_is_named(world: World, copy: Path, tmp_p
 
 def test_without_a_lock_the_same_recipe_gives_the_same_digest(world: World, copy: Path, tmp_path: Path) -> None:
     recipe, site = make(world, copy)
-    results = [run_build(site.lat, site.lon, recipe=recipe, out=tmp_path / name) for name in ("a.zarr", "b.zarr")]  # type: ignore[arg-type]
+    results = [run_build(recipe, site, out=tmp_path / name) for name in ("a.zarr", "b.zarr")]  # type: ignore[arg-type]
     assert results[0].digest == results[1].digest
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import xarray as xr
@@ -10,8 +11,8 @@ from pydantic import Field, field_validator
 
 from cubekit.errors import InputError, NothingFoundError
 from cubekit.layers._base import Layer, LayerPlan, LayerRequest
-from cubekit.layers._session import provenance_hrefs
-from cubekit.layers.sentinel2._correct import correct, fetch_angles
+from cubekit.layers._session import Tally, provenance_hrefs
+from cubekit.layers.sentinel2._correct import correct, fetch_angles, fetch_metadata
 from cubekit.layers.sentinel2._dataset import to_dataset
 from cubekit.layers.sentinel2._options import BANDS, BandNames, CatalogNames, Classes, Nbar, NbarOption, Resampling
 from cubekit.layers.sentinel2._period import period_days, to_period
@@ -99,16 +100,16 @@ class Sentinel2(BandNames, Layer):
         return to_period(ds, request.time, self.period) if self.period else ds
 
     def plan(self, request: LayerRequest) -> LayerPlan:
-        """Scenes, requests and bytes of `load`; reads headers, but no pixels."""
+        """Scenes, requests and bytes of `load`; reads headers and granule metadata, but no pixels."""
         catalog, scenes = self._scenes(request)
         items = [item for scene in scenes for item in scene.items]
         plan, assets = plan_stack(self, scenes, request, catalog)
-        metadata = sum(item.granule_metadata is not None for item in items) if self.nbar.method != "none" else 0
+        metadata = Tally()
+        files = fetch_metadata(self, items, replace(request, tally=metadata), catalog)
         notes = tuple(f"{outcome.status.name.lower()}: {outcome.message}" for outcome in list(plan.outcomes.values())[:5])
         memory = plan.memory + assets * request.grid.width * request.grid.height * 5
-        if metadata:
-            notes += (f"{metadata} of the requests fetch granule metadata, whose size is not known before",)
-        return LayerPlan(self.kind, len(scenes), len(items), assets + metadata, plan.requests + metadata, plan.bytes, memory, notes)
+        requests, size = plan.requests + metadata.requests, plan.bytes + metadata.bytes
+        return LayerPlan(self.kind, len(scenes), len(items), assets + len(files), requests, size, memory, notes)
 
     def pin(self, request: LayerRequest) -> None:
         """Search, read headers and granule metadata."""

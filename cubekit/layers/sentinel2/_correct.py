@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cubekit.catalog import Catalog, Item
     from cubekit.layers.sentinel2 import Sentinel2
 
-__all__ = ["Corrected", "correct", "fetch_angles"]
+__all__ = ["Corrected", "correct", "fetch_angles", "fetch_metadata"]
 
 FILL = -32768
 
@@ -79,20 +79,11 @@ def fetch_angles(layer: Sentinel2, items: Sequence[Item], request: LayerRequest,
     if layer.nbar.method == "none":
         return {item_key(item): NbarStatus.not_requested for item in items}
     angles: Angles = {item_key(item): NbarStatus.not_requested for item in items if item.profile.nbar == "already"}
-    wanted = [item for item in items if item_key(item) not in angles]
-    with_metadata = [item for item in wanted if item.granule_metadata]
-    answers = read_bytes(
-        [str(item.granule_metadata) for item in with_metadata], sign=catalog.sign, options=request.session.read_options(catalog)
-    )
-    for item, answer in zip(with_metadata, answers, strict=True):
-        if isinstance(answer, bytes):
-            request.tally.add(requests=1, bytes=len(answer))
-            if request.session.pins is not None:
-                request.session.pins.see_bytes(str(item.granule_metadata), answer)
-        else:
-            request.tally.add(requests=answer.requests, bytes=answer.bytes, retries=answer.retries)
+    for item, answer in fetch_metadata(layer, items, request, catalog):
         angles[item_key(item)] = _field(layer, item, answer)
-    for item in wanted:
+    for item in items:
+        if item.profile.nbar == "already":
+            continue
         state = angles.setdefault(item_key(item), NbarStatus.no_metadata)
         if layer.nbar.missing == "fail" and not isinstance(state, CField):
             raise ReadError(
@@ -101,6 +92,23 @@ def fetch_angles(layer: Sentinel2, items: Sequence[Item], request: LayerRequest,
                 item_id=item.id,
             )
     return angles
+
+
+def fetch_metadata(
+    layer: Sentinel2, items: Sequence[Item], request: LayerRequest, catalog: Catalog
+) -> list[tuple[Item, bytes | AssetOutcome]]:
+    """The granule metadata of the items that have some and need it, undecoded; counted in the request's tally."""
+    wanted = [item for item in items if item.granule_metadata and item.profile.nbar != "already" and layer.nbar.method != "none"]
+    hrefs = [str(item.granule_metadata) for item in wanted]
+    answers = read_bytes(hrefs, sign=catalog.sign, options=request.session.read_options(catalog))
+    for href, answer in dict(zip(hrefs, answers, strict=True)).items():
+        if isinstance(answer, bytes):
+            request.tally.add(requests=1, bytes=len(answer))
+            if request.session.pins is not None:
+                request.session.pins.see_bytes(href, answer)
+        else:
+            request.tally.add(requests=answer.requests, bytes=answer.bytes, retries=answer.retries)
+    return list(zip(wanted, answers, strict=True))
 
 
 def _field(layer: Sentinel2, item: Item, content: bytes | AssetOutcome) -> CField | NbarStatus:

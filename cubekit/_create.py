@@ -138,7 +138,14 @@ def _requests(collection: Any, stac: Any, bands: Any) -> list[tuple[str, str, li
 
 
 def _listed(bands: Any) -> list[str] | None:
-    return None if bands is None else [bands] if isinstance(bands, str) else list(bands)
+    if bands is None:
+        return None
+    names = [bands] if isinstance(bands, str) else list(bands)
+    if not names:
+        raise InputError("The list of bands is empty", remedy="Name some, or leave it out for all")
+    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+        raise InputError(f"Band {twice[0]!r} is asked for twice", remedy="Name each band once")
+    return names
 
 
 def _stack(
@@ -178,8 +185,8 @@ def _blank(data: Any, reads: Sequence[Sequence[AssetRead | None]], dtype: np.dty
     nodata = np.array([[np.nan if read is None or read.nodata is None else read.nodata for read in row] for row in reads], dtype)
 
     def clean(block: np.ndarray, block_info: Any = None) -> np.ndarray:
-        first, last = block_info[0]["array-location"][0]
-        return np.where(block == nodata[first:last, :, None, None], np.asarray(np.nan, dtype), block)
+        steps, bands = (slice(*edges) for edges in block_info[0]["array-location"][:2])
+        return np.where(block == nodata[steps, bands, None, None], np.asarray(np.nan, dtype), block)
 
     return data.map_blocks(clean, dtype=dtype, meta=np.empty((0, 0, 0, 0), dtype))
 
