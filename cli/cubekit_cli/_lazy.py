@@ -20,6 +20,8 @@ COMMANDS = {
     "export": ("export", "Write a cube in the layout of a published dataset."),
     "import": ("import_", "Report the defects of a published minicube and describe it."),
     "demo": ("demo", "Build a cube of the simulated world, offline."),
+    "batch": ("batch", "Build the cubes of many sites; resume, status, registry."),
+    "sites": ("sites", "Check, split, sample and draw site tables."),
     "recipe": ("recipe", "Check recipes and print their schema."),
     "lock": ("lock", "Pin what a cube is to be made of."),
     "diff": ("diff", "Say what differs between two cubes."),

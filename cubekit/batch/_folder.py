@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -79,37 +80,49 @@ class _ObjectFiles:
             options["client_options"] = {"allow_http": True}
         self._root, self._store = root, from_url(root, **options)
 
-    def put(self, key: str, content: bytes) -> None:
+    @contextmanager
+    def _asking(self, what: str) -> Iterator[None]:
         from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
         try:
-            self._store.put(key, content)
+            yield
+        except FileNotFoundError:
+            raise
         except (PermissionDeniedError, UnauthenticatedError) as error:
             raise AccessDeniedError(f"No access to {self._root}", remedy="Set the credentials of the store in the environment") from error
-        except BaseError as error:
-            raise CommitError(f"Cannot write {self._root}/{key}: {str(error)[:200]}", remedy="Check the store and try again") from error
+        except (BaseError, OSError) as error:
+            reason = str(error).partition("\n")[0][:300]
+            raise CommitError(f"Cannot {what} {self._root}: {reason}", remedy="Check the URL and the store, and try again") from error
+
+    def put(self, key: str, content: bytes) -> None:
+        with self._asking("write to"):
+            self._store.put(key, content)
 
     def get(self, key: str) -> bytes | None:
         try:
-            return bytes(self._store.get(key).bytes())
+            with self._asking("read from"):
+                return bytes(self._store.get(key).bytes())
         except FileNotFoundError:
             return None
 
     def names(self, folder: str) -> list[str]:
         start = f"{folder}/"
-        paths = (item["path"] for page in self._store.list(prefix=folder) for item in page)
+        with self._asking("list"):
+            paths = [item["path"] for page in self._store.list(prefix=folder) for item in page]
         return sorted(path.removeprefix(start) for path in paths if path.startswith(start) and "/" not in path.removeprefix(start))
 
     def exists(self, key: str) -> bool:
         try:
-            self._store.head(key)
+            with self._asking("read from"):
+                self._store.head(key)
         except FileNotFoundError:
             return False
         return True
 
     def delete(self, key: str) -> None:
-        if self.exists(key):
-            self._store.delete(key)
+        with self._asking("write to"):
+            if self.exists(key):
+                self._store.delete(key)
 
 
 class BatchFolder:

@@ -12,7 +12,9 @@ from cubekit.recipe import Recipe
 if TYPE_CHECKING:
     from cubekit.batch._task import Built
 
-__all__ = ["stac_item"]
+__all__ = ["cube_quality", "stac_item", "with_columns"]
+
+_KNOWN = {"id", "geometry", "bbox", "longitude", "latitude", "epsg", "resolution", "width", "height", "recipe_digest", "software_versions"}
 
 _RESERVED = {
     "datetime",
@@ -30,6 +32,13 @@ _RESERVED = {
 }
 
 
+def cube_quality(path: str) -> dict[str, Any]:
+    """QA values of a committed cube: shares of valid and clear pixels per year, first and last acquisition, climate cell, checksum."""
+    from cubekit.store import open_cube, qa_row
+
+    return {key: value for key, value in qa_row(open_cube(path)).items() if key not in _KNOWN}
+
+
 def stac_item(job: Job, recipe: Recipe, result: Built, found: Mapping[str, Any], software: Mapping[str, str]) -> dict[str, Any]:
     """A STAC 1.1 item without links.
 
@@ -43,7 +52,8 @@ def stac_item(job: Job, recipe: Recipe, result: Built, found: Mapping[str, Any],
         Versions.
     """
     grid = recipe.grid.around(job.site)
-    footprint = grid.footprint()
+    # Straight edges are right to a metre for any cube that is not huge.
+    footprint = grid.footprint().simplify(1e-5)
     days = recipe.time.range
     properties: dict[str, Any] = {
         "datetime": None,

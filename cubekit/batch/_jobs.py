@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cubekit.batch._tiles import granule_tiles
@@ -143,7 +144,10 @@ def _root(out: str) -> str:
     text = str(out)
     if not text.strip() or "\0" in text:
         raise InputError(f"{text!r} is no folder", remedy="Give a folder or a URL such as s3://bucket/folder")
-    return text.rstrip("/") or "/"
+    if "://" in text:
+        return text.rstrip("/")
+    # Workers elsewhere have another current folder.
+    return str(Path(text).absolute())
 
 
 def _coordinates(entries: list[SiteEntry]) -> tuple[Any, Any]:

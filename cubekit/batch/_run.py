@@ -193,7 +193,7 @@ def run(
     options: RunOptions | None = None,
     *,
     build: Build | str = "cubekit.pipeline:build_cube",
-    describe: Callable[[str], dict[str, Any]] | str = "",
+    describe: Callable[[str], dict[str, Any]] | str = "cubekit.batch._item:cube_quality",
     sweep: Callable[[str], Any] | str = "cubekit.store:sweep",
     progress: Callable[[Progress], None] | None = None,
     stop: Stop | None = None,
@@ -261,7 +261,14 @@ def _setup(jobs: Plan, options: RunOptions, build: Any, describe: Any, sweep: An
         engine=options.engine,
         cache_dir=cache,
         threads=threads,
+        memory=_stack_memory(options),
     )
+
+
+def _stack_memory(options: RunOptions) -> int:
+    """Bytes of pixels that a worker keeps in memory before it uses a file: well below its limit."""
+    limit = _limits(options).memory
+    return min(2 << 30, limit // 3) if limit else 2 << 30
 
 
 def _workers(options: RunOptions) -> int:
@@ -318,7 +325,7 @@ class _Settler:
         """Count a settled outcome (None: a sign of life) and tell the caller."""
         if outcome is not None:
             self.outcomes.append(outcome)
-            self._sums.update(built=outcome.built, bytes=outcome.bytes, retries=outcome.retries, holes=outcome.holes)
+            self._sums.update(built=int(outcome.built), bytes=outcome.bytes, retries=outcome.retries, holes=outcome.holes)
         if self._progress is None:
             return
         done, sums = len(self.outcomes), self._sums

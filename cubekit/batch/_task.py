@@ -68,7 +68,7 @@ class Setup:
     build, describe, sweep
         ``module:name`` of the builder; of a function that maps the path of a cube to its QA values; and of one that removes what a killed
         writer of a path left. The last two may be empty.
-    engine, cache_dir, threads
+    engine, cache_dir, threads, memory
         Of the `cubekit.layers.Session`.
     """
 
@@ -80,6 +80,7 @@ class Setup:
     engine: str = "window"
     cache_dir: str = ""
     threads: int | None = None
+    memory: int = 2 << 30
 
 
 def callable_name(function: Callable[..., Any] | str) -> str:
@@ -127,7 +128,9 @@ class Task:
         self._describe = resolve(setup.describe) if setup.describe else None
         self._recipe = parse_recipe(json.loads(setup.recipe))
         self._recipes: dict[Any, Recipe] = {}
-        self._session = Session(engine=setup.engine, cache_dir=Path(setup.cache_dir) if setup.cache_dir else None, threads=setup.threads)
+        self._session = Session(
+            engine=setup.engine, cache_dir=Path(setup.cache_dir) if setup.cache_dir else None, threads=setup.threads, memory=setup.memory
+        )
         self._folder: BatchFolder = open_folder(setup.root)
 
     def run(self, job: Job, attempt: int = 1) -> Outcome:

@@ -55,7 +55,7 @@ def test_a_later_split_reaches_the_registry_without_a_build(batch, recipe, make_
     newer = plan(recipe, table, jobs.root)
     merge(jobs.root, plan=newer)
     assert set(geopandas.read_parquet(root / "registry.parquet")["group"]) == {"9"}
-    assert run(newer, RunOptions(executor="serial", only_failed=False, limit=0), build=batch_builders.build).outcomes == ()
+    assert run(newer, RunOptions(executor="serial", only_failed=False, limit=0), build=batch_builders.build, describe="").outcomes == ()
 
 
 def test_a_registry_that_is_merged_again_changes_only_what_changed(batch):
@@ -74,7 +74,7 @@ def test_a_registry_that_is_merged_again_changes_only_what_changed(batch):
 
 def test_a_batch_without_cubes_has_no_registry(recipe, make_sites, tmp_path):
     jobs = plan(recipe, make_sites("nothing-1"), str(tmp_path / "out"))
-    run(jobs, SERIAL, build=batch_builders.build)
+    run(jobs, SERIAL, build=batch_builders.build, describe="")
     assert merge(jobs.root).registry == ""
     assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_file()) == ["failures.json"]
     with pytest.raises(NothingFoundError, match="No outcomes"):
@@ -87,7 +87,7 @@ def test_a_batch_without_cubes_has_no_registry(recipe, make_sites, tmp_path):
 def test_cubes_across_the_antimeridian_and_at_the_pole_have_items(recipe, tmp_path):
     table = SiteTable.from_records([{"id": "fiji", "lon": 179.9999, "lat": -17}, {"id": "pole", "lon": 0, "lat": 89.9}])
     jobs = plan(recipe, table, str(tmp_path / "out"))
-    assert run(jobs, SERIAL, build=batch_builders.build).counts == {"built": 2}
+    assert run(jobs, SERIAL, build=batch_builders.build, describe="").counts == {"built": 2}
     merge(jobs.root)
     items = {item.id: item for item in pystac.Collection.from_file(str(tmp_path / "out/collection.json")).get_items()}
     west, _, east, _ = items["fiji"].bbox

@@ -22,7 +22,7 @@ LOCAL = RunOptions(executor="local", workers=2, retries=1)
 
 
 def go(jobs, options=LOCAL, **more):
-    return run(jobs, options, build=batch_builders.build, **more)
+    return run(jobs, options, build=batch_builders.build, **{"describe": "", **more})
 
 
 def digests(jobs):

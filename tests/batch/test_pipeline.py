@@ -1,0 +1,53 @@
+"""The real builder on the simulated world, by all ways of running a batch."""
+
+from __future__ import annotations
+
+import geopandas
+import pytest
+
+from cubekit.batch import RunOptions, merge, open_folder, plan, run
+from cubekit.pipeline import build_cube
+from cubekit.recipe import parse_recipe
+from cubekit.sampling import SiteTable
+from cubekit.store import content_digest
+
+
+@pytest.fixture(scope="module")
+def jobs_at(world):
+    lon, lat = world.sites["centre"]
+    layer = {"kind": "sentinel2", "catalog": [str(world.catalog)], "bands": ["B04", "B8A"]}
+    recipe = parse_recipe(
+        {"name": "demo", "grid": {"edge_size": 16}, "time": {"start": "2022-05-01", "end": "2022-06-30"}, "layers": [layer]}
+    )
+    records = [{"id": f"s{n}", "lon": lon + n * 1e-3, "lat": lat, "group": n % 2} for n in range(3)]
+    table = SiteTable.from_records([*records, {"id": "sea", "lon": -150.0, "lat": 0.0}])
+    return lambda root: plan(recipe, table, str(root))
+
+
+@pytest.fixture(scope="module")
+def reference(jobs_at, tmp_path_factory):
+    jobs = jobs_at(tmp_path_factory.mktemp("reference"))
+    digests = {}
+    for job in jobs:
+        if job.id != "sea":
+            digests[job.id] = build_cube(jobs.recipe, job.site, job.out).digest
+    return digests
+
+
+@pytest.mark.parametrize("executor", ["serial", "local", pytest.param("dask", marks=pytest.mark.slow)])
+def test_batches_make_the_cubes_that_single_builds_make(executor, jobs_at, reference, tmp_path):
+    jobs = jobs_at(tmp_path / "out")
+    report = run(jobs, RunOptions(executor=executor, workers=1))
+    assert report.counts == {"built": 3, "nothing": 1}
+    assert {o.id: o.content_digest for o in report.outcomes if o.built} == reference
+    assert {job.id: content_digest(job.out) for job in jobs if job.id != "sea"} == reference
+    merge(jobs.root)
+    frame = geopandas.read_parquet(tmp_path / "out" / "registry.parquet").set_index("id")
+    assert frame.loc["s1", "group"] == 1
+    assert (frame["cubekit:clear_fraction"].between(0, 1)).all()
+    assert frame.loc["s0", "cubekit:checksum"] == reference["s0"]
+    assert frame.loc["s0", "cubekit:datetime_first"].startswith("2022-05")
+    sea = open_folder(jobs.root).outcome("sea")
+    assert (sea.status, sea.trace) == ("nothing", ())
+    again = run(jobs, RunOptions(executor="serial"))
+    assert [outcome.id for outcome in again.outcomes] == ["sea"]
