@@ -6,8 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cubekit.api import build, plan
     from cubekit._create import create
+    from cubekit.api import build, plan
     from cubekit.cube import validate
     from cubekit.store import open_cube as open
 
