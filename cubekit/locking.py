@@ -35,7 +35,7 @@ class Lock:
     def session(self, like: Session | None = None) -> Session:
         """A session that holds builds to the lock, otherwise like the one given."""
         base = like or Session()
-        return Session(base.engine, base.cache_dir, base.threads, base.progress, replace(self.pins, held=True))
+        return Session(base.engine, base.cache_dir, base.threads, base.progress, replace(self.pins, held=True), base.memory)
 
 
 def lock_cube(recipe: Recipe, site: Site, path: str | Path, *, session: Session | None = None) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def lock_cube(recipe: Recipe, site: Site, path: str | Path, *, session: Session 
     """
     base = session or Session()
     pins = Pins()
-    noting = Session(base.engine, base.cache_dir, base.threads, base.progress, pins)
+    noting = Session(base.engine, base.cache_dir, base.threads, base.progress, pins, base.memory)
     request = LayerRequest(site, recipe.grid.around(site), recipe.time.range, noting)
     unpinned = []
     for layer in recipe.layers:

@@ -49,7 +49,8 @@ class Session:
     engine
         Read engine: ``"window"``, ``"odc"``, ``"stackstac"`` or ``"rasterio"``.
     cache_dir
-        Folder for searches, headers and metadata; nothing is kept between processes without one.
+        Folder for searches, headers and metadata; nothing is kept between processes without one. With one, catalogues are asked for
+        whole squares of 100 km, so that all sites of a granule tile share an answer.
     threads
         Threads for decoding and correction; all cores by default.
     progress
@@ -83,7 +84,7 @@ class Session:
         with self._lock:
             if names not in self._catalogs:
                 where = [open_demo() if name == "demo" else name for name in names]
-                self._catalogs[names] = open_catalog(where, cache_dir=self.cache_dir)
+                self._catalogs[names] = open_catalog(where, cache_dir=self.cache_dir, share="area" if self.cache_dir is None else "tile")
             return self._catalogs[names]
 
     def search(

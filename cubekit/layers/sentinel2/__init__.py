@@ -12,8 +12,9 @@ from pydantic import Field, field_validator
 from cubekit.errors import InputError, NothingFoundError
 from cubekit.layers._base import Layer, LayerPlan, LayerRequest
 from cubekit.layers._session import Tally, provenance_hrefs
-from cubekit.layers.sentinel2._correct import correct, fetch_angles, fetch_metadata
+from cubekit.layers.sentinel2._correct import correct
 from cubekit.layers.sentinel2._dataset import to_dataset
+from cubekit.layers.sentinel2._metadata import fetch_angles
 from cubekit.layers.sentinel2._options import BANDS, BandNames, CatalogNames, Classes, Nbar, NbarOption, Resampling
 from cubekit.layers.sentinel2._period import period_days, to_period
 from cubekit.layers.sentinel2._pixels import plan_stack, read_stack
@@ -90,14 +91,14 @@ class Sentinel2(BandNames, Layer):
         angles = fetch_angles(self, [item for scene in scenes for item in scene.items], request, catalog)
         stack = read_stack(self, scenes, request, catalog)
         corrected = correct(self, scenes, stack, angles, request)
-        ds = to_dataset(self, scenes, stack, corrected, angles, request.grid)
+        ds = to_dataset(self, scenes, stack, corrected, angles, request)
         if ds.sizes["time"] == 0:
             raise NothingFoundError(
                 f"None of the {len(scenes)} scenes at {request.site.id} has a pixel to keep",
                 remedy="Choose another place or time, or nbar.missing: flag",
             )
         ds.attrs |= self._provenance(scenes, catalog)
-        return to_period(ds, request.time, self.period) if self.period else ds
+        return to_period(ds, request, self.period) if self.period else ds
 
     def plan(self, request: LayerRequest) -> LayerPlan:
         """Scenes, requests and bytes of `load`; reads headers and granule metadata, but no pixels."""
@@ -105,11 +106,17 @@ class Sentinel2(BandNames, Layer):
         items = [item for scene in scenes for item in scene.items]
         plan, assets = plan_stack(self, scenes, request, catalog)
         metadata = Tally()
-        files = fetch_metadata(self, items, replace(request, tally=metadata), catalog)
+        fetch_angles(self, items, replace(request, tally=metadata), catalog)
         notes = tuple(f"{outcome.status.name.lower()}: {outcome.message}" for outcome in list(plan.outcomes.values())[:5])
-        memory = plan.memory + assets * request.grid.width * request.grid.height * 5
+        memory = plan.memory + self._memory(len(scenes), len(items), request)
         requests, size = plan.requests + metadata.requests, plan.bytes + metadata.bytes
-        return LayerPlan(self.kind, len(scenes), len(items), assets + len(files), requests, size, memory, notes)
+        return LayerPlan(self.kind, len(scenes), len(items), assets + metadata.requests, requests, size, memory, notes)
+
+    def _memory(self, scenes: int, items: int, request: LayerRequest) -> int:
+        """Bytes of the arrays that hold the result while it is made."""
+        bands, pixels = len(self.bands), request.grid.width * request.grid.height
+        floats = (0 if self.dtype == "int16" else bands) + (bands if self.nbar.factors else 0) + (3 if self.nbar.angles else 0)
+        return pixels * (items * (2 * bands + 1) + scenes * (2 + 4 * floats))
 
     def pin(self, request: LayerRequest) -> None:
         """Search, read headers and granule metadata."""
@@ -120,10 +127,10 @@ class Sentinel2(BandNames, Layer):
     def _scenes(self, request: LayerRequest) -> tuple[Catalog, list[Scene]]:
         request.session.progress("search", 0, 1)
         catalog, items = request.session.search(self.catalog, self.collection, request.grid.search_boxes(), request.time)
-        found = len(items)
-        if self.max_cloud_cover is not None:
-            items = [item for item in items if item.cloud_cover is None or item.cloud_cover <= self.max_cloud_cover]
         scenes = group_scenes(items, request.grid)
+        found = len(scenes)
+        if (limit := self.max_cloud_cover) is not None:
+            scenes = [s for s in scenes if any(item.cloud_cover is None or item.cloud_cover <= limit for item in s.items)]
         request.session.progress("search", 1, 1)
         if not scenes:
             lon, lat = request.grid.center_lonlat

@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cubekit.errors import InputError, ReadError, ScienceWarning
+from cubekit.errors import CatalogError, ScienceWarning
 from cubekit.layers._base import LayerRequest
-from cubekit.layers.sentinel2._pixels import NODATA, Granule, Stack
+from cubekit.layers.sentinel2._metadata import Angles, centers, item_key, pixel_angles
+from cubekit.layers.sentinel2._pixels import NODATA, Stack, zeros
 from cubekit.layers.sentinel2._scenes import Scene
-from cubekit.nbar import CField, CPatch, NbarStatus, apply_c, harmonise, parse_granule_angles, patch
-from cubekit.read import AssetOutcome, ReadStatus, read_bytes
+from cubekit.nbar import CField, Harmonised, NbarStatus, apply_c, harmonise, patch
 from cubekit.reflectance import MAX_NEGATIVE_SHARE, negative_share
 
 if TYPE_CHECKING:
-    from cubekit.catalog import Catalog, Item
+    from cubekit.catalog import Item
     from cubekit.layers.sentinel2 import Sentinel2
 
-__all__ = ["Corrected", "correct", "fetch_angles", "fetch_metadata"]
+__all__ = ["FILL", "Corrected", "correct", "empty_of"]
 
 FILL = -32768
+SCALE = 1e-4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,13 +42,15 @@ class Corrected:
     nbar_status
         (scene, band) `NbarStatus`; the worst over the granules of the scene.
     offset
-        (scene,) added to the digital numbers.
+        (scene,) added to the digital numbers of the first band.
     negative
         Share of clearly negative reflectance, over all scenes.
     clipped
         Number of values that int16 could not store.
     factors
         (scene, band, y, x) float32, or None unless they are kept.
+    angles
+        (scene, 3, y, x) float32, sun zenith, view zenith and relative azimuth, or None unless they are kept.
     """
 
     values: npt.NDArray[np.generic]
@@ -57,117 +60,106 @@ class Corrected:
     negative: float
     clipped: int
     factors: npt.NDArray[np.float32] | None
+    angles: npt.NDArray[np.float32] | None
 
 
-Angles = dict[str, CField | NbarStatus]
-"""Per item id (and product) the granule's field of c, or why there is none."""
-
-
-def item_key(item: Item) -> str:
-    """Identifies a granule among those of a cube."""
-    return f"{item.id}/{item.product or ''}"
-
-
-def fetch_angles(layer: Sentinel2, items: Sequence[Item], request: LayerRequest, catalog: Catalog) -> Angles:
-    """Fetch and parse the granule metadata of all items at once.
-
-    Raises
-    ------
-    ReadError
-        If one cannot be had and the layer says ``nbar.missing: fail``.
-    """
-    if layer.nbar.method == "none":
-        return {item_key(item): NbarStatus.not_requested for item in items}
-    angles: Angles = {item_key(item): NbarStatus.not_requested for item in items if item.profile.nbar == "already"}
-    for item, answer in fetch_metadata(layer, items, request, catalog):
-        angles[item_key(item)] = _field(layer, item, answer)
-    for item in items:
-        if item.profile.nbar == "already":
-            continue
-        state = angles.setdefault(item_key(item), NbarStatus.no_metadata)
-        if layer.nbar.missing == "fail" and not isinstance(state, CField):
-            raise ReadError(
-                f"Item {item.id} has no usable granule metadata",
-                remedy="Use nbar.missing: flag or drop, or nbar: none",
-                item_id=item.id,
-            )
-    return angles
-
-
-def fetch_metadata(
-    layer: Sentinel2, items: Sequence[Item], request: LayerRequest, catalog: Catalog
-) -> list[tuple[Item, bytes | AssetOutcome]]:
-    """The granule metadata of the items that have some and need it, undecoded; counted in the request's tally."""
-    wanted = [item for item in items if item.granule_metadata and item.profile.nbar != "already" and layer.nbar.method != "none"]
-    hrefs = [str(item.granule_metadata) for item in wanted]
-    answers = read_bytes(hrefs, sign=catalog.sign, options=request.session.read_options(catalog))
-    for href, answer in dict(zip(hrefs, answers, strict=True)).items():
-        if isinstance(answer, bytes):
-            request.tally.add(requests=1, bytes=len(answer))
-            if request.session.pins is not None:
-                request.session.pins.see_bytes(href, answer)
-        else:
-            request.tally.add(requests=answer.requests, bytes=answer.bytes, retries=answer.retries)
-    return list(zip(wanted, answers, strict=True))
-
-
-def _field(layer: Sentinel2, item: Item, content: bytes | AssetOutcome) -> CField | NbarStatus:
-    if not isinstance(content, bytes):
-        warnings.warn(f"No NBAR for {item.id}: granule metadata: {content.message}", ScienceWarning, stacklevel=2)
-        return NbarStatus.no_metadata
-    try:
-        parsed = parse_granule_angles(content, source=item.id)
-        if item.tile is not None:
-            parsed.check_tile(item.tile)
-    except (ReadError, InputError) as error:
-        warnings.warn(f"No NBAR for {item.id}: {error}", ScienceWarning, stacklevel=2)
-        return NbarStatus.no_metadata
-    return CField.from_angles(parsed, layer.bands)
+def empty_of(values: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
+    """Where reflectance is fill, in either stored type."""
+    return np.asarray(values == FILL if values.dtype.kind == "i" else np.isnan(values))
 
 
 def correct(layer: Sentinel2, scenes: Sequence[Scene], stack: Stack, angles: Angles, request: LayerRequest) -> Corrected:
-    """Offset and c on every granule, in its own CRS, then the granules of a scene into one.
+    """Offset and c on every granule, in its own CRS, then the granules of a scene into one; scene by scene.
+
+    As int16 the reflectance takes the place of the digital numbers in the stack.
 
     Raises
     ------
     CatalogError
-        If the offset of an item cannot be known.
+        If the offset or the scale of an item cannot be known.
     """
-    dtype = np.dtype(layer.dtype)
-    offsets = np.array([scene.items[0].offset(layer.bands[0]) for scene in scenes])
-    parallel = request.session.threads is None or request.session.threads > 1
-    firsts = [Granule(index, scene.items[0], stack.first[index], stack.scl[index]) for index, scene in enumerate(scenes)]
-    with _one_warning(len(firsts)):
-        patches = [_patch(layer, granule.item, angles, request) for granule in firsts]
-    done = harmonise(
-        stack.first, [NbarStatus.not_requested if p is None else p for p in patches], offsets[:, None], dtype=layer.dtype, parallel=parallel
-    )
-    values, status, clipped = done.values, done.status, done.clipped
-    factors = np.full(values.shape, np.nan, np.float32) if layer.nbar.factors else None
-    negative = np.array([negative_share(granule.dn, int(offset)) for granule, offset in zip(firsts, offsets, strict=True)])
-    for granule, made in [*zip(firsts, patches, strict=True), *((granule, None) for granule in stack.more)]:
-        if made is not None and factors is None:
-            continue
-        scene = granule.scene
-        c, state = _c(layer, granule.item, angles[item_key(granule.item)], request)
-        if made is not None and factors is not None:
-            factors[scene] = c
-            continue
-        offset = granule.item.offset(layer.bands[0])
-        single = apply_c(granule.dn[None], c, state, offset, nodata=NODATA, dtype=layer.dtype, parallel=parallel)
-        clipped += single.clipped
-        if granule.dn.base is stack.first:
-            values[scene], status[scene], hole = single.values[0], single.status[0], np.ones(values.shape[1:], bool)
-        else:
-            hole = values[scene] == FILL if dtype.kind == "i" else np.isnan(values[scene])
-            values[scene][hole] = single.values[0][hole]
-            stack.scl[scene] = np.where(stack.scl[scene] == 0, granule.scl, stack.scl[scene])
-            status[scene] = np.maximum(status[scene], single.status[0])
-        if factors is not None:
-            factors[scene][hole] = c[hole]
+    shape = stack.dn.shape
+    values = stack.dn.view(np.int16) if layer.dtype == "int16" else zeros(request, shape, np.float32)
+    status = np.zeros(shape[:2], np.int8)
+    factors = zeros(request, shape, np.float32) if layer.nbar.factors else None
+    kept = zeros(request, (shape[0], 3, *shape[2:]), np.float32) if layer.nbar.angles else None
+    negative = np.zeros(len(scenes))
+    clipped = 0
+    with _one_warning(sum(len(scene.items) for scene in scenes)):
+        for granule in stack.granules:
+            scene, item = granule.scene, granule.item
+            field = angles[item_key(item)] if layer.nbar.method != "none" else NbarStatus.not_requested
+            if granule.rank == 0:
+                negative[scene] = negative_share(granule.dn, int(item.offset(layer.bands[0])))
+                source = granule.dn.copy() if layer.dtype == "int16" else granule.dn
+                done = _adjust(layer, item, source, field, request, values[scene])
+                status[scene], hole = done.status[0], None
+            else:
+                done = _adjust(layer, item, granule.dn, field, request, np.empty(shape[1:], layer.dtype))
+                status[scene], hole = np.maximum(status[scene], done.status[0]), empty_of(values[scene])
+                values[scene][hole] = done.values[0][hole]
+                missing = stack.scl[scene] == 0
+                stack.scl[scene][missing] = granule.scl[missing]
+            clipped += done.clipped
+            if factors is not None:
+                _put(factors[scene], _c(layer, field, request)[0], hole)
+            if kept is not None:
+                known = pixel_angles(layer, angles[item_key(item)], request.grid)
+                _put(kept[scene], known, None if hole is None else np.isnan(kept[scene]) | hole.any(axis=0))
+            request.session.progress("correct", scene, len(scenes))
     request.session.progress("correct", len(scenes), len(scenes))
     _warn_offset(negative, scenes)
-    return Corrected(values, stack.scl, status, offsets, float(negative.mean()) if negative.size else 0.0, clipped, factors)
+    offset = np.array([scene.items[0].offset(layer.bands[0]) for scene in scenes])
+    return Corrected(values, stack.scl, status, offset, float(negative.mean()) if negative.size else 0.0, clipped, factors, kept)
+
+
+def _put(target: npt.NDArray[np.float32], values: npt.NDArray[np.float32], where: npt.NDArray[np.bool_] | None) -> None:
+    if where is None:
+        target[...] = values
+    else:
+        target[where] = values[where]
+
+
+def _adjust(
+    layer: Sentinel2,
+    item: Item,
+    dn: npt.NDArray[np.uint16],
+    field: CField | NbarStatus,
+    request: LayerRequest,
+    out: npt.NDArray[np.generic],
+) -> Harmonised:
+    """One granule (band, y, x) into `out`: by runs of c in the grid's own zone, by c per pixel in another."""
+    offset = np.array([[item.offset(band) for band in layer.bands]])
+    parallel = request.session.threads is None or request.session.threads > 1
+    grid, scale = request.grid, _scale(layer, item)
+    detectors, target = layer.nbar.detectors, layer.nbar.target_sun_zenith
+    if isinstance(field, CField) and field.angles.epsg != grid.epsg:
+        c, state = _c(layer, field, request)
+        return apply_c(dn[None], c, state, offset, scale=scale, nodata=NODATA, dtype=layer.dtype, parallel=parallel, out=out[None])
+    made = patch(field, layer.bands, grid.x, grid.y, detectors=detectors, target=target) if isinstance(field, CField) else field
+    return harmonise(dn[None], [made], offset, scale=scale, nodata=NODATA, dtype=layer.dtype, parallel=parallel, out=out[None])
+
+
+def _scale(layer: Sentinel2, item: Item) -> float:
+    """Reflectance per digital number: what the item declares where its profile goes by that, else that of Sentinel-2.
+
+    A profile that names assets only has the scale 1, which reflectance cannot have.
+    """
+    scales = {scale for band in layer.bands if (scale := item.scale(band)) != 1.0} or {SCALE}
+    if len(scales) > 1:
+        raise CatalogError(
+            f"The bands of item {item.id} have scales {sorted(scales)}", remedy="Read them in layers of one scale each", item_id=item.id
+        )
+    return scales.pop()
+
+
+def _c(layer: Sentinel2, field: CField | NbarStatus, request: LayerRequest) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8]]:
+    """c at the grid's pixel centres, (band, y, x), and the status per band."""
+    if not isinstance(field, CField):
+        shape = (len(layer.bands), *request.grid.shape)
+        return np.full(shape, np.nan, np.float32), np.full(len(layer.bands), int(field), np.int8)
+    x, y = centers(field, request.grid)
+    return field.c(layer.bands, x, y, detectors=layer.nbar.detectors, target=layer.nbar.target_sun_zenith)
 
 
 @contextmanager
@@ -181,31 +173,8 @@ def _one_warning(granules: int) -> Iterator[None]:
         if other not in low:
             warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
     if low:
-        worst = max(str(warning.message) for warning in low)
-        warnings.warn(f"{len(low)} of {granules} granules: {worst}", ScienceWarning, stacklevel=4)
-
-
-def _patch(layer: Sentinel2, item: Item, angles: Angles, request: LayerRequest) -> CPatch | NbarStatus | None:
-    """c of a granule of the grid's own zone, or why there is none; None for a granule of another zone."""
-    field = angles[item_key(item)]
-    if not isinstance(field, CField):
-        return field
-    if field.angles.epsg != request.grid.epsg:
-        return None
-    grid = request.grid
-    return patch(field, layer.bands, grid.x, grid.y, detectors=layer.nbar.detectors, target=layer.nbar.target_sun_zenith)
-
-
-def _c(
-    layer: Sentinel2, item: Item, field: CField | NbarStatus, request: LayerRequest
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8]]:
-    """c at the grid's pixel centres, (band, y, x), and the status per band."""
-    grid = request.grid
-    if not isinstance(field, CField):
-        return np.full((len(layer.bands), *grid.shape), np.nan, np.float32), np.full(len(layer.bands), int(field), np.int8)
-    same = field.angles.epsg == grid.epsg
-    x, y = (grid.x, grid.y) if same else grid.centers_in(field.angles.epsg)
-    return field.c(layer.bands, x, y, detectors=layer.nbar.detectors, target=layer.nbar.target_sun_zenith)
+        said = {str(warning.message) for warning in low}
+        warnings.warn(f"{min(len(low), granules)} of {granules} granules: {max(said)}", ScienceWarning, stacklevel=4)
 
 
 def _warn_offset(suspects: npt.NDArray[np.float64], scenes: Sequence[Scene]) -> None:
@@ -218,8 +187,3 @@ def _warn_offset(suspects: npt.NDArray[np.float64], scenes: Sequence[Scene]) -> 
             ScienceWarning,
             stacklevel=2,
         )
-
-
-def readable(status: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Which reads gave pixels or their honest absence."""
-    return np.asarray(status <= ReadStatus.EMPTY)

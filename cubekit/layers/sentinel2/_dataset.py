@@ -10,13 +10,17 @@ import numpy.typing as npt
 import xarray as xr
 
 from cubekit.bands import SENTINEL2
+from cubekit.errors import ReadError
 from cubekit.grid import Grid
-from cubekit.layers.sentinel2._correct import FILL, Angles, Corrected, item_key, readable
-from cubekit.layers.sentinel2._pixels import Stack
-from cubekit.layers.sentinel2._scenes import Scene, outside_mask
+from cubekit.layers._base import LayerRequest
+from cubekit.layers.sentinel2._account import Account, account
+from cubekit.layers.sentinel2._correct import Corrected
+from cubekit.layers.sentinel2._metadata import Angles, angle_band, item_key
+from cubekit.layers.sentinel2._pixels import Stack, readable
+from cubekit.layers.sentinel2._scenes import Scene
 from cubekit.nbar import CField, NbarStatus, angles_at, status_attrs
 from cubekit.read import ReadStatus
-from cubekit.reflectance import PixelStatus, SceneClass, clear_mask, pixel_status
+from cubekit.reflectance import PixelStatus, SceneClass
 
 if TYPE_CHECKING:
     from cubekit.layers.sentinel2 import Sentinel2
@@ -34,49 +38,68 @@ def flags(kind: type[Any]) -> dict[str, Any]:
     }
 
 
-def to_dataset(layer: Sentinel2, scenes: Sequence[Scene], stack: Stack, corrected: Corrected, angles: Angles, grid: Grid) -> xr.Dataset:
-    """Assemble the dataset of all scenes on (time, y, x); scenes without a single pixel are left out and listed in an attribute."""
-    values, scl = corrected.values, corrected.scl
-    empty = values == FILL if values.dtype.kind == "i" else np.isnan(values)
-    status = _pixel_status(scenes, empty, stack.status[:, :-1], grid)
-    cloud = clear_mask(scl, layer.clear)
-    clear = (status == PixelStatus.VALID) & (cloud == 0)
-    clear_fraction = clear.mean(axis=(1, 2), dtype=np.float64)
-    clear_fraction[~readable(stack.status[:, -1])] = np.nan
-    if layer.mask == "apply":
-        _mask(values, status, cloud)
+def to_dataset(
+    layer: Sentinel2, scenes: Sequence[Scene], stack: Stack, corrected: Corrected, angles: Angles, request: LayerRequest
+) -> xr.Dataset:
+    """Assemble the dataset of all scenes on (time, y, x); scenes without a single pixel are left out and listed in an attribute.
+
+    Raises
+    ------
+    ReadError
+        If a scene cannot be adjusted to nadir and the layer says ``nbar.missing: fail``.
+    """
+    known = account(layer, scenes, stack, corrected, request)
+    kept, attrs = _kept(layer, scenes, stack, corrected, known)
+    scenes = [scenes[number] for number in kept]
+    values, scl, status, cloud = (_move(array, kept) for array in (corrected.values, corrected.scl, known.status, known.cloud))
     data: dict[str, Any] = {band: (DIMS, values[:, number], _band_attrs(layer, band)) for number, band in enumerate(layer.bands)}
     data["SCL"] = (DIMS, scl, {"long_name": "scene classification of Sen2Cor", **flags(SceneClass)})
     data["cloud_mask"] = (DIMS, cloud, _cloud_attrs(layer))
     data["pixel_status"] = (DIMS, status, {"long_name": "why a pixel is empty in at least one band", **flags(PixelStatus)})
     if corrected.factors is not None:
+        factors = _move(corrected.factors, kept)
         for number, band in enumerate(layer.bands):
-            data[f"{band}_c"] = (DIMS, corrected.factors[:, number], {"long_name": f"NBAR c-factor of {band}", "units": "1"})
-    coords = _scene_coords(scenes, corrected, angles, grid)
-    coords["clear_fraction"] = ("time", clear_fraction, {"long_name": "share of the cube's pixels that are valid and clear", "units": "1"})
+            data[f"{band}_c"] = (DIMS, factors[:, number], {"long_name": f"NBAR c-factor of {band}", "units": "1"})
+    if corrected.angles is not None:
+        degrees = _move(corrected.angles, kept)
+        for number, (name, described) in enumerate(_angle_attrs(layer).items()):
+            data[name] = (DIMS, degrees[:, number], described)
+    coords = _scene_coords(scenes, corrected.offset[kept], angles, request.grid)
+    share = "share of the cube's pixels that are valid and clear"
+    coords["clear_fraction"] = ("time", known.clear_fraction[kept], {"long_name": share, "units": "1"})
     coords["band"] = ("band", np.array([*layer.bands, "SCL"]), {"long_name": "band"})
     last = np.full((len(scenes), 1), NbarStatus.not_supported, np.int8)
-    data["nbar_status"] = (("time", "band"), np.concatenate([corrected.nbar_status, last], axis=1), status_attrs())
-    data["read_status"] = (("time", "band"), stack.status, {"long_name": "how reading ended", **flags(ReadStatus)})
-    ds = xr.Dataset(data, coords=coords)
-    return _select(layer, ds, scenes, stack, empty, corrected)
+    data["nbar_status"] = (("time", "band"), np.concatenate([corrected.nbar_status[kept], last], axis=1), status_attrs())
+    data["read_status"] = (("time", "band"), stack.status[kept], {"long_name": "how reading ended", **flags(ReadStatus)})
+    return xr.Dataset(data, coords=coords, attrs=attrs)
 
 
-def _pixel_status(scenes: Sequence[Scene], empty: npt.NDArray[np.bool_], reads: npt.NDArray[np.uint8], grid: Grid) -> npt.NDArray[np.uint8]:
-    result = np.empty((empty.shape[0], *empty.shape[2:]), np.uint8)
-    for number, scene in enumerate(scenes):
-        good = readable(reads[number])
-        any_empty = empty[number][good].any(axis=0) if good.any() else np.ones(empty.shape[2:], bool)
-        outside = outside_mask(scene.items, grid) if any_empty.any() else np.zeros(empty.shape[2:], bool)
-        result[number] = pixel_status(any_empty, outside, failed=not good.all())
-    return result
+def _move(array: npt.NDArray[Any], kept: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
+    """The scenes that are kept, moved together in place: an index would copy the whole stack."""
+    for new, old in enumerate(kept):
+        if new != old:
+            array[new] = array[old]
+    return array[: len(kept)]
 
 
-def _mask(values: npt.NDArray[Any], status: npt.NDArray[np.uint8], cloud: npt.NDArray[np.uint8]) -> None:
-    hidden = (cloud == 1) & (status != PixelStatus.OUTSIDE_FOOTPRINT) & (status != PixelStatus.NODATA_AT_SOURCE)
-    status[hidden] = PixelStatus.MASKED
-    fill = FILL if values.dtype.kind == "i" else np.nan
-    values.transpose(0, 2, 3, 1)[hidden] = fill
+def _angle_attrs(layer: Sentinel2) -> dict[str, dict[str, Any]]:
+    band = angle_band(layer)
+    looks = f"of {band}, by {'the detector that saw the pixel' if layer.nbar.detectors == 'seen' else 'the mean of the detectors'}"
+    return {
+        "sun_zenith_angle": {"long_name": "sun zenith angle", "standard_name": "solar_zenith_angle", "units": "degree"},
+        "view_zenith_angle": {
+            "long_name": f"view zenith angle {looks}",
+            "standard_name": "sensor_zenith_angle",
+            "units": "degree",
+            "angle_band": band,
+        },
+        "relative_azimuth_angle": {
+            "long_name": f"relative azimuth angle {looks}",
+            "units": "degree",
+            "comment": "sun azimuth minus view azimuth, from -180 to 180",
+            "angle_band": band,
+        },
+    }
 
 
 def _band_attrs(layer: Sentinel2, band: str) -> dict[str, Any]:
@@ -105,7 +128,7 @@ def _cloud_attrs(layer: Sentinel2) -> dict[str, Any]:
     }
 
 
-def _scene_coords(scenes: Sequence[Scene], corrected: Corrected, angles: Angles, grid: Grid) -> dict[str, Any]:
+def _scene_coords(scenes: Sequence[Scene], offset: npt.NDArray[np.float64], angles: Angles, grid: Grid) -> dict[str, Any]:
     items = [scene.items[0] for scene in scenes]
     lon, lat = grid.center_lonlat
     view = [_view(angles[item_key(item)], grid) for item in items]
@@ -140,7 +163,7 @@ def _scene_coords(scenes: Sequence[Scene], corrected: Corrected, angles: Angles,
         "processing_baseline": ("time", _text(item.processing_baseline or "" for item in items), {"long_name": "processing baseline"}),
         "boa_offset": (
             "time",
-            corrected.offset.astype(np.int16),
+            offset.astype(np.int16),
             {"long_name": "added to the digital numbers before scaling", "units": "1"},
         ),
         "sun_zenith": (
@@ -174,22 +197,28 @@ def _number(value: float | None) -> float:
     return np.nan if value is None else float(value)
 
 
-def _select(
-    layer: Sentinel2, ds: xr.Dataset, scenes: Sequence[Scene], stack: Stack, empty: npt.NDArray[np.bool_], corrected: Corrected
-) -> xr.Dataset:
-    """Leave out scenes without pixels, and those without NBAR if the layer says so; name them in the attributes."""
-    failed = ~readable(stack.status).all(axis=1)
-    blank: Any = empty.all(axis=(1, 2, 3)) & ~failed
+def _kept(
+    layer: Sentinel2, scenes: Sequence[Scene], stack: Stack, corrected: Corrected, known: Account
+) -> tuple[npt.NDArray[np.intp], dict[str, Any]]:
+    """Which scenes stay: those with pixels, and with NBAR if the layer says so; and the attributes that name the others."""
     supported = corrected.nbar_status != NbarStatus.not_supported
-    unadjusted = ((corrected.nbar_status != NbarStatus.applied) & supported).any(axis=1)
-    dropped = unadjusted & ~blank if layer.nbar.missing == "drop" and layer.nbar.method != "none" else np.zeros(len(scenes), bool)
-    ds = ds.isel(time=np.flatnonzero(~(blank | dropped)))
+    asked = corrected.nbar_status != NbarStatus.not_requested
+    unadjusted = ((corrected.nbar_status != NbarStatus.applied) & supported & asked).any(axis=1) & ~known.blank
     names = [scene.items[0].id for scene in scenes]
-    ds.attrs = {
-        "sentinel2_scenes_without_pixels": " ".join(name for name, out in zip(names, blank, strict=True) if out),
+    if layer.nbar.missing == "fail" and unadjusted.any():
+        number = int(np.flatnonzero(unadjusted)[0])
+        states = {NbarStatus(state).name for state in corrected.nbar_status[number][supported[number]]} - {"applied"}
+        raise ReadError(
+            f"{int(unadjusted.sum())} of {len(scenes)} scenes cannot be adjusted to nadir: {names[number]} ({', '.join(sorted(states))})",
+            remedy="Use nbar.missing: flag or drop, or nbar: none",
+            item_id=names[number],
+        )
+    dropped = unadjusted if layer.nbar.missing == "drop" else np.zeros(len(scenes), bool)
+    attrs = {
+        "sentinel2_scenes_without_pixels": " ".join(name for name, out in zip(names, known.blank, strict=True) if out),
         "sentinel2_scenes_without_nbar": " ".join(name for name, out in zip(names, dropped, strict=True) if out),
         "sentinel2_negative_share": round(corrected.negative, 6),
         "sentinel2_clipped_values": corrected.clipped,
         "sentinel2_holes": int((~readable(stack.status)).sum()),
     }
-    return ds
+    return np.flatnonzero(~(known.blank | dropped)), attrs

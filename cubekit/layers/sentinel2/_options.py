@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from cubekit.bands import sentinel2_bands
 
@@ -47,7 +47,13 @@ class Nbar(BaseModel):
     """Whether to keep the c-factors as variables ``<band>_c``."""
 
     angles: bool = False
-    """Whether to keep sun zenith, view zenith and relative azimuth as variables."""
+    """Whether to keep sun zenith, view zenith and relative azimuth as variables, in degrees per pixel; also without adjustment."""
+
+    @model_validator(mode="after")
+    def _factors(self) -> Nbar:
+        if self.factors and self.method == "none":
+            raise ValueError("factors: there are none with method: none")
+        return self
 
 
 class Resampling(BaseModel):

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from cubekit.errors import InputError
+from cubekit.layers._base import LayerRequest
+from cubekit.layers.sentinel2._pixels import zeros
+from cubekit.nbar import FILL, NbarStatus
+from cubekit.read import ReadStatus
 from cubekit.reflectance import PixelStatus
-from cubekit.site import TimeRange
 
 __all__ = ["period_days", "to_period"]
 
 _PERIOD = re.compile(r"([1-9]\d{0,2})D")
-_FILL = {"SCL": 0, "cloud_mask": 255, "pixel_status": int(PixelStatus.NO_ACQUISITION)}
+_FILL = {
+    "SCL": 0,
+    "cloud_mask": 255,
+    "pixel_status": int(PixelStatus.NO_ACQUISITION),
+    "nbar_status": int(NbarStatus.not_requested),
+    "read_status": int(ReadStatus.EMPTY),
+}
+"""What stands for absence in the variables of flags."""
 
 
 def period_days(period: str) -> int:
@@ -25,56 +37,60 @@ def period_days(period: str) -> int:
     return int(match[1])
 
 
-def to_period(ds: xr.Dataset, time: TimeRange, period: str) -> xr.Dataset:
+def to_period(ds: xr.Dataset, request: LayerRequest, period: str) -> xr.Dataset:
     """Put scenes onto bins of equal length that start with the first day.
 
     A bin takes the scene with the largest clear fraction, the earliest of equals; a bin without one is empty with the status
     `no_acquisition`. The label is the bin's first day, `time_bnds` has both ends (the second excluded), and `acquisition_time` tells
     when the scene was taken.
     """
-    days = period_days(period)
+    days, time = period_days(period), request.time
     starts = np.arange(time.start, time.end + np.timedelta64(1, "D"), np.timedelta64(days, "D"))
-    day = ds.time.values.astype("datetime64[D]")
-    bins = np.searchsorted(starts, day, side="right") - 1
+    chosen = _clearest(ds, starts)
+    seconds = (ds.time.values - np.datetime64("1970-01-01")) / np.timedelta64(1, "s")
+    taken = ("time", seconds, {"long_name": "acquisition", "units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian"})
+    scenes = ds.assign_coords(acquisition_time=taken)
+    variables = {
+        str(name): variable if "time" not in variable.dims else _onto(str(name), variable, chosen, request)
+        for name, variable in scenes.variables.items()
+        if name != "time"
+    }
+    labels = {**ds.time.attrs, "long_name": "first day of the bin", "bounds": "time_bnds"}
+    variables["time"] = xr.Variable("time", starts.astype("datetime64[ns]"), labels)
+    ends = np.minimum(starts + np.timedelta64(days, "D"), time.end + np.timedelta64(1, "D"))
+    variables["time_bnds"] = xr.Variable(("time", "nv"), np.stack([starts, ends], axis=1).astype("datetime64[ns]"))
+    coords = {str(name): variables.pop(str(name)) for name in scenes.coords}
+    return xr.Dataset(variables, coords, {**ds.attrs, "sentinel2_period": period})
+
+
+def _clearest(ds: xr.Dataset, starts: npt.NDArray[np.datetime64]) -> npt.NDArray[np.intp]:
+    """Per bin the number of its scene, -1 for none."""
+    bins = np.searchsorted(starts, ds.time.values.astype("datetime64[D]"), side="right") - 1
     clear = np.nan_to_num(ds.clear_fraction.values, nan=-1.0)
-    chosen = np.full(len(starts), -1)
+    chosen = np.full(len(starts), -1, np.intp)
     for number in np.lexsort((ds.time.values, -clear)):
         if chosen[bins[number]] < 0:
             chosen[bins[number]] = number
-    found = chosen >= 0
-    seconds = (ds.time.values - np.datetime64("1970-01-01")) / np.timedelta64(1, "s")
-    taken = ("time", seconds, {"long_name": "acquisition", "units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian"})
-    picked = ds.assign_coords(acquisition_time=taken).isel(time=np.maximum(chosen, 0))
-    result = picked.assign_coords(
-        time=("time", starts.astype("datetime64[ns]"), {**ds.time.attrs, "long_name": "first day of the bin", "bounds": "time_bnds"})
-    )
-    for name, variable in result.variables.items():
-        if "time" in variable.dims and name != "time":
-            _blank(variable, str(name), ~found)
-    bounds = np.stack([starts, np.minimum(starts + np.timedelta64(days, "D"), time.end + np.timedelta64(1, "D"))], axis=1).astype(
-        "datetime64[ns]"
-    )
-    result["time_bnds"] = (("time", "nv"), bounds)
-    result.attrs = {**ds.attrs, "sentinel2_period": period}
-    return result
+    return chosen
 
 
-def _blank(variable: xr.Variable, name: str, empty: np.ndarray) -> None:
-    """Set the steps without a scene to what stands for absence in that variable."""
-    values = np.array(variable.values)
-    kind = values.dtype.kind
+def _onto(name: str, variable: xr.Variable, chosen: npt.NDArray[np.intp], request: LayerRequest) -> xr.Variable:
+    """The chosen steps of a variable, and what stands for absence in the others."""
+    source, (first, *_) = variable.values, variable.dims
+    assert first == "time"
+    shape = (len(chosen), *source.shape[1:])
+    result = zeros(request, shape, source.dtype) if source.ndim == 3 else np.zeros(shape, source.dtype)
+    absent = _absence(name, source)
+    for step, number in enumerate(chosen):
+        result[step] = source[number] if number >= 0 else absent
+    return xr.Variable(variable.dims, result, variable.attrs, variable.encoding)
+
+
+def _absence(name: str, values: npt.NDArray[Any]) -> Any:
     if name in _FILL:
-        values[empty] = _FILL[name]
-    elif name in ("nbar_status", "read_status"):
-        values[empty] = 5 if name == "nbar_status" else 1
-    elif kind == "f":
-        values[empty] = np.nan
-    elif kind == "M":
-        values[empty] = np.datetime64("NaT")
-    elif kind == "U":
-        values[empty] = ""
-    elif values.ndim == 3:
-        values[empty] = -32768
-    else:
-        values[empty] = 0
-    variable.values = values
+        return _FILL[name]
+    if values.dtype.kind == "f":
+        return np.nan
+    if values.dtype.kind == "U":
+        return ""
+    return FILL if values.ndim == 3 else 0

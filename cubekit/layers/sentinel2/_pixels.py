@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cubekit.layers.sentinel2 import Sentinel2
     from cubekit.read import ReadPlan
 
-__all__ = ["Granule", "Stack", "plan_stack", "read_stack"]
+__all__ = ["NODATA", "Granule", "Stack", "plan_stack", "read_stack", "readable", "zeros"]
 
 NODATA = 0
 
@@ -34,6 +34,8 @@ class Granule:
     ----------
     scene
         Index of its scene.
+    rank
+        Its place within the scene, 0 is preferred.
     item
         Catalogue item.
     dn
@@ -43,6 +45,7 @@ class Granule:
     """
 
     scene: int
+    rank: int
     item: Item
     dn: npt.NDArray[np.uint16]
     scl: npt.NDArray[np.uint8]
@@ -54,20 +57,31 @@ class Stack:
 
     Parameters
     ----------
-    first
+    dn
         (scene, band, y, x) uint16: the preferred granule of every scene.
     scl
         (scene, y, x) uint8: the same of the scene classes.
-    more
-        Further granules of scenes that have several, in order of preference.
+    granules
+        All granules, scene by scene in order of preference; the preferred ones are views of `dn` and `scl`.
     status
         (scene, band + 1) `ReadStatus`, scene classes last; the worst over the granules of the scene.
     """
 
-    first: npt.NDArray[np.uint16]
+    dn: npt.NDArray[np.uint16]
     scl: npt.NDArray[np.uint8]
-    more: tuple[Granule, ...]
+    granules: tuple[Granule, ...]
     status: npt.NDArray[np.uint8]
+
+
+def zeros(request: LayerRequest, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Zeros where the session wants them: in memory, or in a file that the system pages."""
+    # As a plain array: numba takes no subclasses.
+    return np.asarray(request.session.allocate(shape, dtype))
+
+
+def readable(status: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Which reads gave pixels or their honest absence."""
+    return np.asarray(status <= ReadStatus.EMPTY)
 
 
 def read_stack(layer: Sentinel2, scenes: Sequence[Scene], request: LayerRequest, catalog: Catalog) -> Stack:
@@ -76,25 +90,18 @@ def read_stack(layer: Sentinel2, scenes: Sequence[Scene], request: LayerRequest,
     Raises
     ------
     AccessDeniedError
-        If every failed read was denied and nothing else was read.
+        If every read was denied.
     HolesError
         If more reads failed than the layer's `max_holes` allows.
     """
-    height, width = request.grid.shape
     bands = len(layer.bands)
-    first = np.zeros((len(scenes), bands, height, width), np.uint16)
-    scl = np.zeros((len(scenes), height, width), np.uint8)
-    granules = [
-        Granule(index, item, first[index], scl[index])
-        if rank == 0
-        else Granule(index, item, np.zeros((bands, height, width), np.uint16), np.zeros((height, width), np.uint8))
-        for index, scene in enumerate(scenes)
-        for rank, item in enumerate(scene.items)
-    ]
+    dn = zeros(request, (len(scenes), bands, *request.grid.shape), np.uint16)
+    scl = zeros(request, (len(scenes), *request.grid.shape), np.uint8)
+    granules = _granules(scenes, request, dn, scl)
     reads: list[AssetRead] = []
     arrays: list[npt.NDArray[np.generic]] = []
     slots: list[tuple[int, int]] = []
-    status = np.zeros((len(scenes), bands + 1), np.uint8)
+    found: dict[tuple[int, int], list[int]] = {}
     failures: list[tuple[str, str, str]] = []
     for granule in granules:
         targets = [*zip(layer.bands, granule.dn, strict=True), ("SCL", granule.scl)]
@@ -102,8 +109,8 @@ def read_stack(layer: Sentinel2, scenes: Sequence[Scene], request: LayerRequest,
             try:
                 reads.append(asset_read(layer, granule.item, band, request.grid))
             except ReadError as error:
-                status[granule.scene, number] = ReadStatus.MISSING
-                failures.append((granule.item.id, band, str(error)))
+                found.setdefault((granule.scene, number), []).append(_absent(granule.item, band))
+                failures.append((granule.item.id, band, error.message))
                 continue
             arrays.append(array)
             slots.append((granule.scene, number))
@@ -114,13 +121,36 @@ def read_stack(layer: Sentinel2, scenes: Sequence[Scene], request: LayerRequest,
     options = request.session.read_options(catalog)
     outcomes = read_assets(reads, request.grid, arrays, sign=catalog.sign, options=options, progress=report)
     for read, slot, outcome in zip(reads, slots, outcomes, strict=True):
-        status[slot] = _worse(status[slot], outcome.status)
+        found.setdefault(slot, []).append(outcome.status)
         if outcome.status.is_hole:
             failures.append((read.item_id, read.band, f"{outcome.status.name.lower()}: {outcome.message}"))
+    status = np.zeros((len(scenes), bands + 1), np.uint8)
+    for slot, several in found.items():
+        status[slot] = _joint(several)
     if request.session.pins is not None:
         request.session.pins.see_reads(reads, [outcome.etag for outcome in outcomes])
-    _account(request, outcomes, failures, len(reads), layer.max_holes)
-    return Stack(first, scl, tuple(granule for granule in granules if granule.dn.base is not first), status)
+    _account(request, outcomes, failures, layer.max_holes)
+    return Stack(dn, scl, granules, status)
+
+
+def _granules(
+    scenes: Sequence[Scene], request: LayerRequest, dn: npt.NDArray[np.uint16], scl: npt.NDArray[np.uint8]
+) -> tuple[Granule, ...]:
+    """All granules with the arrays that take their pixels."""
+    further = sum(len(scene.items) - 1 for scene in scenes)
+    more_dn, more_scl = zeros(request, (further, *dn.shape[1:]), np.uint16), zeros(request, (further, *scl.shape[1:]), np.uint8)
+    free = iter(zip(more_dn, more_scl, strict=True))
+    return tuple(
+        Granule(index, rank, item, *((dn[index], scl[index]) if rank == 0 else next(free)))
+        for index, scene in enumerate(scenes)
+        for rank, item in enumerate(scene.items)
+    )
+
+
+def _absent(item: Item, band: str) -> ReadStatus:
+    """Why an item has no file for a band: it lacks the asset, or the address is one that is never opened."""
+    refused = any(key in item.refused for key in item.profile.band(band).keys)
+    return ReadStatus.REFUSED if refused else ReadStatus.MISSING
 
 
 def plan_stack(layer: Sentinel2, scenes: Sequence[Scene], request: LayerRequest, catalog: Catalog) -> tuple[ReadPlan, int]:
@@ -179,17 +209,16 @@ def _aligned(grid: Grid, resolution: float, phase: tuple[float, float]) -> bool:
     )
 
 
-def _worse(a: int, b: int) -> int:
-    """The status that tells more: a hole before data, data before emptiness."""
-    if max(a, b) > ReadStatus.EMPTY:
-        return max(a, b)
-    return min(a, b)
+def _joint(several: Sequence[int]) -> int:
+    """The status of a band over the granules of a scene: a hole before data, data before emptiness."""
+    worst = max(several)
+    return worst if worst > ReadStatus.EMPTY else min(several)
 
 
-def _account(
-    request: LayerRequest, outcomes: Sequence[AssetOutcome], failures: list[tuple[str, str, str]], reads: int, max_holes: float
-) -> None:
-    total = reads + sum(1 for _ in failures) - sum(outcome.status.is_hole for outcome in outcomes)
+def _account(request: LayerRequest, outcomes: Sequence[AssetOutcome], failures: list[tuple[str, str, str]], max_holes: float) -> None:
+    """Count what was read; raise where too much is missing."""
+    unread = len(failures) - sum(outcome.status.is_hole for outcome in outcomes)
+    total = len(outcomes) + unread
     request.tally.add(
         assets=total,
         holes=len(failures),
@@ -201,7 +230,7 @@ def _account(
         return
     listed = "; ".join(f"{item_id} {band} {reason}" for item_id, band, reason in failures[:3])
     more = f" and {len(failures) - 3} more" if len(failures) > 3 else ""
-    if len(failures) == total and all(outcome.status is ReadStatus.DENIED for outcome in outcomes):
+    if sum(outcome.status is ReadStatus.DENIED for outcome in outcomes) == total:
         raise AccessDeniedError(f"All {total} assets were denied: {listed}{more}", remedy="Check the catalogue's credentials")
     if len(failures) > max_holes * total:
         raise HolesError(
