@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+INTERRUPTED = 130
+
 
 def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
     """Run `app` and return the exit code; errors of cubekit are printed as one message, without a traceback."""
@@ -22,13 +24,12 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
     try:
         app(arguments, standalone_mode=True)
     except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer turns the KeyboardInterrupt into this, silently
+            sys.stderr.write("Interrupted: nothing half-written was kept\n")
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except CubekitError as error:
         sys.stderr.write(f"Error: {error}\n")
         return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("Interrupted: nothing was committed\n")
-        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

@@ -49,7 +49,8 @@ class LayerPlan:
         Acquisitions, catalogue items and files involved.
     requests, bytes
         HTTP requests and bytes of headers, pixels and metadata as a build counts them that knows no headers yet: exact but for
-        retries. The search is not counted.
+        retries and for tiles whose leading part, asked for by estimate, proves too short (`cubekit.read.AssetOutcome.misses`).
+        The search is not counted.
     memory
         Peak bytes held, an estimate.
     notes

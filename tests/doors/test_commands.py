@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +161,29 @@ def test_a_lock_makes_the_same_cube(cube: Path, here: list[str], tmp_path: Path,
     assert (code, "A lock brings its own site and recipe; --lat was given too" in err) == (2, True)
 
 
+@pytest.fixture
+def misses(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Tiles whose leading part was asked for by estimate and proved too short: what a plan cannot know."""
+    import cubekit.layers.sentinel2._pixels as pixels
+
+    seen: list[int] = []
+    original = pixels.read_assets
+
+    def watched(*given: Any, **options: Any) -> Any:
+        outcomes = original(*given, **options)
+        seen.extend(outcome.misses for outcome in outcomes)
+        return outcomes
+
+    monkeypatch.setattr(pixels, "read_assets", watched)
+    return seen
+
+
+def agree(planned: dict[str, Any], counted: dict[str, Any], misses: list[int]) -> None:
+    assert planned["scenes"] == counted["scenes"]
+    assert planned["requests"] + sum(misses) == counted["requests"]
+    assert planned["bytes"] == counted["bytes"] if not sum(misses) else 0 < counted["bytes"] - planned["bytes"] < 0.01 * planned["bytes"]
+
+
 def planned_and_counted(capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What `plan` and then `build` say, each knowing no headers."""
     forget_headers()
@@ -175,15 +197,20 @@ def planned_and_counted(capsys: pytest.CaptureFixture[str], tmp_path: Path, argu
     return total, {key: json.loads(out)[key] for key in ("requests", "bytes", "scenes")}
 
 
-def test_plan_says_what_a_build_counts(world: World, here: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    planned, counted = planned_and_counted(capsys, tmp_path, [*here, *SMALL])
-    assert planned == counted
-    code, out, _ = call(capsys, "plan", *here, *SMALL)
+@pytest.mark.parametrize("edge", [24, 620])
+def test_plan_says_what_a_build_counts(
+    edge: int, here: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], misses: list[int]
+) -> None:
+    size = ["--edge-size", str(edge)]
+    planned, counted = planned_and_counted(capsys, tmp_path, [*here, *SMALL, *size])
+    agree(planned, counted, misses)
+    assert edge < 516 or sum(misses) == 0, "whole tiles are planned exactly"
+    code, out, _ = call(capsys, "plan", *here, *SMALL, *size)
     assert code == 0
     assert out.startswith(f"sentinel2: {counted['scenes']} scenes, ")
 
 
-def test_plan_covers_every_layer(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_covers_every_layer(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], misses: list[int]) -> None:
     lon, lat = world.sites["centre"]
     days = {"start": "2021-05-01", "end": "2021-06-01"}
     catalog = str(world.catalog)
@@ -196,10 +223,10 @@ def test_plan_covers_every_layer(world: World, tmp_path: Path, capsys: pytest.Ca
     path = tmp_path / "r.yaml"
     path.write_text(json.dumps({"name": "all", "grid": {"edge_size": 16}, "time": days, "layers": layers}))
     planned, counted = planned_and_counted(capsys, tmp_path, ["--lat", str(lat), "--lon", str(lon), "--recipe", str(path)])
-    assert planned == counted
+    agree(planned, counted, misses)
 
 
-def test_plan_is_what_goes_over_the_network(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_is_what_goes_over_the_network(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], misses: list[int]) -> None:
     lon, lat = world.sites["centre"]
     content = json.loads(world.catalog.read_text())
     with RangeServer(world.root) as server:
@@ -209,16 +236,15 @@ def test_plan_is_what_goes_over_the_network(world: World, tmp_path: Path, capsys
         (tmp_path / "catalog.json").write_text(json.dumps(content))
         arguments = ["--lat", str(lat), "--lon", str(lon), "--catalog", str(tmp_path / "catalog.json"), *SMALL]
         planned, counted = planned_and_counted(capsys, tmp_path, arguments)
-        assert planned == counted
+        agree(planned, counted, misses)
         forget_headers()
         server.stats(reset=True)
         assert call(capsys, "build", *arguments, "--out", tmp_path / "b.zarr", "--quiet")[0] == 0
         seen = server.stats()
-    assert seen["requests"] == planned["requests"]
-    assert seen["bytes"] == planned["bytes"]
+    assert {key: seen[key] for key in ("requests", "bytes")} == {key: counted[key] for key in ("requests", "bytes")}
 
 
-def test_engines_that_do_not_exist_and_layers_that_find_nothing(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_tells_where_nothing_is(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = call(capsys, "plan", "--lat", 10, "--lon", 10, "--catalog", world.catalog)
     assert code == 4
     assert "No scene of sentinel-2-l2a" in err
@@ -243,14 +269,13 @@ def test_what_is_stopped_leaves_nothing_under_the_name(
     world: World, here: list[str], tmp_path: Path, sent: signal.Signals, code: int, stage: str
 ) -> None:
     out = tmp_path / "cube.zarr"
-    process = start(["build", *here, "--out", str(out)], stop_at=stage)
-    time.sleep(0.02)
+    process = start(["build", *here, *SMALL, "--edge-size", "128", "--out", str(out)], stop_at=stage)
     process.send_signal(sent)
     _, rest = process.communicate(timeout=60)
     assert process.returncode == code
     assert not out.exists()
     if sent is signal.SIGINT:
-        assert rest.strip().endswith("Interrupted: nothing was committed")
+        assert rest.strip().endswith("Interrupted: nothing half-written was kept")
         assert list(tmp_path.iterdir()) == []
 
 
