@@ -184,6 +184,13 @@ def agree(planned: dict[str, Any], counted: dict[str, Any], misses: list[int]) -
     assert planned["bytes"] == counted["bytes"] if not sum(misses) else 0 < counted["bytes"] - planned["bytes"] < 0.01 * planned["bytes"]
 
 
+def close(planned: dict[str, Any], counted: dict[str, Any]) -> bool:
+    """Equal, but for tiles whose leading part proves too short (a miss): each costs one more request that no plan can know."""
+    misses = counted["requests"] - planned["requests"]
+    more = counted["bytes"] - planned["bytes"]
+    return planned["scenes"] == counted["scenes"] and 0 <= misses <= 0.05 * planned["requests"] and 0 <= more <= 0.02 * planned["bytes"]
+
+
 def planned_and_counted(capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What `plan` and then `build` say, each knowing no headers."""
     forget_headers()
