@@ -22,7 +22,7 @@ from cubekit.layers.sentinel2._scenes import Scene, group_scenes
 from cubekit.reflectance import CLEAR_CLASSES
 
 if TYPE_CHECKING:
-    from cubekit.catalog import Catalog
+    from cubekit.catalog import Catalog, Item
 
 __all__ = ["Nbar", "Resampling", "Sentinel2"]
 
@@ -139,19 +139,28 @@ class Sentinel2(BandNames, Layer):
                 f"No scene of {self.collection} at {catalog.name} over lat={lat:.5f}, lon={lon:.5f} in {request.time}{clouds}",
                 remedy="Check place and time, or raise max_cloud_cover",
             )
+        self._check_bands([item for scene in scenes for item in scene.items])
         return catalog, scenes
+
+    def _check_bands(self, items: Sequence[Item]) -> None:
+        """InputError for a band that no item has; what some lack are holes."""
+        for band in (*self.bands, "SCL"):
+            if not any(band in item.profile.bands for item in items):
+                items[0].profile.band(band)
 
     def _provenance(self, scenes: Sequence[Scene], catalog: Catalog) -> dict[str, str]:
         items = [item for scene in scenes for item in scene.items]
-        decisions = dict.fromkeys(item.offset_decision(self.bands[0])[1:] for item in items)
+        ruled = [(item, next((band for band in self.bands if band in item.profile.bands), None)) for item in items]
+        decisions = dict.fromkeys(item.offset_decision(band)[1:] for item, band in ruled if band is not None)
         return {
             "sentinel2_catalog": catalog.name,
             "sentinel2_collection": self.collection,
-            "item_hrefs": provenance_hrefs((item.asset(self.bands[0]).href for item in items if self._has(item)), catalog),
+            "item_hrefs": provenance_hrefs((href for item in items if (href := self._href(item)) is not None), catalog),
             "sentinel2_offset_policy": "; ".join(f"{policy}: {reason}" for policy, reason in decisions),
             "sentinel2_nbar": self.nbar.model_dump_json(),
         }
 
-    def _has(self, item: object) -> bool:
-        profile = item.profile  # type: ignore[attr-defined]
-        return any(key in item.assets for key in profile.band(self.bands[0]).keys)  # type: ignore[attr-defined]
+    def _href(self, item: Item) -> str | None:
+        """Of the first band that the item has."""
+        keys = (key for band in self.bands if band in item.profile.bands for key in item.profile.band(band).keys)
+        return next((item.assets[key].href for key in keys if key in item.assets), None)

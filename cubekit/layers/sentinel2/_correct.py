@@ -90,7 +90,7 @@ def correct(layer: Sentinel2, scenes: Sequence[Scene], stack: Stack, angles: Ang
             scene, item = granule.scene, granule.item
             field = angles[item_key(item)] if layer.nbar.method != "none" else NbarStatus.not_requested
             if granule.rank == 0:
-                negative[scene] = negative_share(granule.dn, int(item.offset(layer.bands[0])))
+                negative[scene] = negative_share(granule.dn, int(_offsets(layer, item)[0]))
                 source = granule.dn.copy() if layer.dtype == "int16" else granule.dn
                 done = _adjust(layer, item, source, field, request, values[scene])
                 status[scene], hole = done.status[0], None
@@ -109,7 +109,7 @@ def correct(layer: Sentinel2, scenes: Sequence[Scene], stack: Stack, angles: Ang
             request.session.progress("correct", scene, len(scenes))
     request.session.progress("correct", len(scenes), len(scenes))
     _warn_offset(negative, scenes)
-    offset = np.array([scene.items[0].offset(layer.bands[0]) for scene in scenes])
+    offset = np.array([_offsets(layer, scene.items[0])[0] for scene in scenes])
     return Corrected(values, stack.scl, status, offset, float(negative.mean()) if negative.size else 0.0, clipped, factors, kept)
 
 
@@ -129,7 +129,7 @@ def _adjust(
     out: npt.NDArray[np.generic],
 ) -> Harmonised:
     """One granule (band, y, x) into `out`: by runs of c in the grid's own zone, by c per pixel in another."""
-    offset = np.array([[item.offset(band) for band in layer.bands]])
+    offset = _offsets(layer, item)[None]
     parallel = request.session.threads is None or request.session.threads > 1
     grid, scale = request.grid, _scale(layer, item)
     detectors, target = layer.nbar.detectors, layer.nbar.target_sun_zenith
@@ -140,12 +140,18 @@ def _adjust(
     return harmonise(dn[None], [made], offset, scale=scale, nodata=NODATA, dtype=layer.dtype, parallel=parallel, out=out[None])
 
 
+def _offsets(layer: Sentinel2, item: Item) -> npt.NDArray[np.float64]:
+    """(band,) added to the digital numbers; bands that the item lacks have that of the others."""
+    own = {band: item.offset(band) for band in layer.bands if band in item.profile.bands}
+    return np.array([own.get(band, next(iter(own.values()), 0.0)) for band in layer.bands])
+
+
 def _scale(layer: Sentinel2, item: Item) -> float:
     """Reflectance per digital number: what the item declares where its profile goes by that, else that of Sentinel-2.
 
     A profile that names assets only has the scale 1, which reflectance cannot have.
     """
-    scales = {scale for band in layer.bands if (scale := item.scale(band)) != 1.0} or {SCALE}
+    scales = {scale for band in layer.bands if band in item.profile.bands and (scale := item.scale(band)) != 1.0} or {SCALE}
     if len(scales) > 1:
         raise CatalogError(
             f"The bands of item {item.id} have scales {sorted(scales)}", remedy="Read them in layers of one scale each", item_id=item.id

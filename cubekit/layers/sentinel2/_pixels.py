@@ -149,7 +149,7 @@ def _granules(
 
 def _absent(item: Item, band: str) -> ReadStatus:
     """Why an item has no file for a band: it lacks the asset, or the address is one that is never opened."""
-    refused = any(key in item.refused for key in item.profile.band(band).keys)
+    refused = band in item.profile.bands and any(key in item.refused for key in item.profile.band(band).keys)
     return ReadStatus.REFUSED if refused else ReadStatus.MISSING
 
 
@@ -180,6 +180,8 @@ def asset_read(layer: Sentinel2, item: Item, band: str, grid: Grid) -> AssetRead
     ReadError
         If the item has no such asset, or one that may not be opened.
     """
+    if band not in item.profile.bands:
+        raise ReadError(f"Item {item.id} has no asset for band {band}", remedy="The catalogue lacks this file", item_id=item.id, band=band)
     asset = item.asset(band)
     nodata = item.profile.band(band).nodata
     epsg = asset.epsg or item.epsg
