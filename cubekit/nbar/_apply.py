@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import get_num_threads, int16, njit, prange
-from numba.extending import overload
+from numba import get_num_threads
 
 from cubekit.errors import InputError
 from cubekit.nbar._field import Int8Array
-from cubekit.nbar._jit import serial_and_parallel
-from cubekit.nbar._patch import CPatch, runs
+from cubekit.nbar._patch import CPatch
+from cubekit.nbar._rows import FILL, with_nodes, with_pixels
 from cubekit.nbar._status import NbarStatus
 from cubekit.typing import FloatArray
 
 __all__ = ["FILL", "SCALE", "Harmonised", "apply_c", "harmonise"]
 
-FILL = -32768
 SCALE = 1e-4
-MAX_RUNS = 64  # 22 cells, 11 seams and two ends in a row, with room
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,143 +42,6 @@ class Harmonised:
     status: Int8Array
     clipped: int
     uncorrected: int
-
-
-@njit(cache=True)
-def _lose(dn, start, stop, nodata, out, fill):  # type: ignore[no-untyped-def]
-    """Fill a run that has no c; returns how many valid pixels it had."""
-    lost = 0
-    for j in range(start, stop):
-        lost += dn[j] != nodata
-        out[j] = fill
-    return lost
-
-
-@njit(cache=True)
-def _count_clipped(dn, start, stop, offset, first, step, nodata):  # type: ignore[no-untyped-def]
-    count = 0
-    for j in range(start, stop):
-        value = (np.float32(dn[j]) + offset) * (first + step * np.float32(j - start))
-        count += (dn[j] != nodata) & (abs(value) >= np.float32(32767.5))
-    return count
-
-
-@njit(cache=True, error_model="numpy")
-def _run_int16(dn, start, stop, offset, first, step, nodata, out):  # type: ignore[no-untyped-def]
-    """One run of a row to int16, rounded half to even; returns how many values were clipped.
-
-    The addition of 1.5 * 2**23 rounds a float32 within +-2**22 to an integer, and vectorises where a call of rint does not. The union
-    of all bits bounds the largest value, so that clipped values are looked for only where there may be some.
-    """
-    n = np.int32(stop - start)
-    source = dn[start:stop]
-    target = out[start:stop]
-    magic = np.float32(12582912.0)
-    bits = source.dtype.type(0)
-    for j in range(n):
-        value = (np.float32(source[j]) + offset) * (first + step * np.float32(np.int32(j)))
-        value = min(max(value, np.float32(-32767.0)), np.float32(32767.0))
-        rounded = np.int16(np.int32((value + magic) - magic))
-        target[j] = rounded if source[j] != nodata else np.int16(FILL)
-        bits = source.dtype.type(bits | source[j])
-    bound = np.float32(32767.0) / max(first, first + step * np.float32(n - 1))
-    if bits >= 0 and np.float32(bits) + offset <= bound and offset >= -bound:
-        return 0
-    return _count_clipped(dn, start, stop, offset, first, step, nodata)
-
-
-@njit(cache=True, error_model="numpy")
-def _run_float32(dn, start, stop, offset, first, step, nodata, out):  # type: ignore[no-untyped-def]
-    """One run of a row to float32; nothing is clipped."""
-    n = np.int32(stop - start)
-    source = dn[start:stop]
-    target = out[start:stop]
-    for j in range(n):
-        value = (np.float32(source[j]) + offset) * (first + step * np.float32(np.int32(j)))
-        target[j] = value if source[j] != nodata else np.float32(np.nan)
-    return 0
-
-
-def _run(dn: Any, start: Any, stop: Any, offset: Any, first: Any, step: Any, nodata: Any, out: Any) -> Any:
-    """One run of a row, in the output's type."""
-    kernel = _run_int16 if out.dtype == np.int16 else _run_float32
-    return kernel(dn, start, stop, offset, first, step, nodata, out)
-
-
-@overload(_run)
-def _typed_run(dn, start, stop, offset, first, step, nodata, out):  # type: ignore[no-untyped-def]
-    kernel = _run_int16 if out.dtype == int16 else _run_float32
-
-    def run(dn, start, stop, offset, first, step, nodata, out):  # type: ignore[no-untyped-def]
-        return kernel(dn, start, stop, offset, first, step, nodata, out)
-
-    return run
-
-
-def _stack(dn, shape, offset, factor, nodes, seams, geometry, active, nodata, fill, out, counts):  # type: ignore[no-untyped-def]
-    """All rows of a stack of ``shape``; ``dn``, ``out`` are flat; ``counts`` (time * band, chunk, 2) gets clipped and uncorrected.
-
-    The unit of work is a chunk of rows of one band and time.
-    """
-    bands, height, width = shape[1], shape[2], shape[3]
-    chunks = counts.shape[1]
-    for unit in prange(counts.shape[0] * chunks):
-        stops = np.empty(MAX_RUNS, dtype=np.int64)
-        gains = np.empty(MAX_RUNS)
-        slopes = np.empty(MAX_RUNS)
-        plane, chunk = unit // chunks, unit % chunks
-        t, k = plane // bands, plane % bands
-        add = np.float32(offset[t, k])
-        adjusted = active[t, k]
-        clipped = 0
-        lost = 0
-        n = 1
-        stops[0], gains[0], slopes[0] = width, 1.0, 0.0
-        for i in range(chunk * height // chunks, (chunk + 1) * height // chunks):
-            base = (plane * height + i) * width
-            if adjusted:
-                n = runs(nodes, seams, geometry, t, k, i, width, stops, gains, slopes)
-            start = 0
-            for r in range(n):
-                if math.isnan(gains[r]):
-                    lost += _lose(dn, base + start, base + stops[r], nodata, out, fill)
-                else:
-                    first = np.float32(factor * (gains[r] + slopes[r] * start))
-                    step = np.float32(factor * slopes[r])
-                    clipped += _run(dn, base + start, base + stops[r], add, first, step, nodata, out)
-                start = stops[r]
-        counts[plane, chunk, 0] = clipped
-        counts[plane, chunk, 1] = lost
-
-
-def _stack_c(dn, shape, offset, factor, c, active, nodata, fill, out, counts):  # type: ignore[no-untyped-def]
-    """As `_stack`, with c given per pixel, (time or 1, band, y, x)."""
-    bands, height, width = shape[1], shape[2], shape[3]
-    chunks = counts.shape[1]
-    for unit in prange(counts.shape[0] * chunks):
-        plane, chunk = unit // chunks, unit % chunks
-        t, k = plane // bands, plane % bands
-        source = min(t, c.shape[0] - 1)
-        add = np.float32(offset[t, k])
-        clipped = 0
-        lost = 0
-        for i in range(chunk * height // chunks, (chunk + 1) * height // chunks):
-            base = (plane * height + i) * width
-            if not active[t, k]:
-                clipped += _run(dn, base, base + width, add, np.float32(factor), np.float32(0.0), nodata, out)
-                continue
-            for j in range(width):
-                here = c[source, k, i, j]
-                if math.isnan(here):
-                    lost += _lose(dn, base + j, base + j + 1, nodata, out, fill)
-                else:
-                    clipped += _run(dn, base + j, base + j + 1, add, np.float32(factor * here), np.float32(0.0), nodata, out)
-        counts[plane, chunk, 0] = clipped
-        counts[plane, chunk, 1] = lost
-
-
-_NODES = serial_and_parallel(_stack)
-_PIXELS = serial_and_parallel(_stack_c)
 
 
 def harmonise(
@@ -246,7 +105,7 @@ def harmonise(
             geometry[t] = (*p.origin, *p.pitch, *p.corner)
     counts = _counts(dn, parallel)
     factor = scale / SCALE if out.dtype == np.int16 else scale
-    loop, flat = _NODES[parallel], dn.reshape(-1)
+    loop, flat = with_nodes[parallel], dn.reshape(-1)
     empty = _fill_of(out)
     loop(flat, dn.shape, offset, factor, nodes, seams, geometry, status == 0, dn.dtype.type(nodata), empty, out.reshape(-1), counts)
     return Harmonised(out, status, int(counts[..., 0].sum()), int(counts[..., 1].sum()))
@@ -283,7 +142,7 @@ def apply_c(
     states = np.ascontiguousarray(np.broadcast_to(np.asarray(status, dtype=np.int8), dn.shape[:2]))
     counts = _counts(dn, parallel)
     factor = scale / SCALE if out.dtype == np.int16 else scale
-    loop, flat = _PIXELS[parallel], dn.reshape(-1)
+    loop, flat = with_pixels[parallel], dn.reshape(-1)
     loop(flat, dn.shape, offset, factor, c, states == 0, dn.dtype.type(nodata), _fill_of(out), out.reshape(-1), counts)
     return Harmonised(out, states, int(counts[..., 0].sum()), int(counts[..., 1].sum()))
 

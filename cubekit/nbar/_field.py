@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -12,13 +12,13 @@ import numpy.typing as npt
 
 from cubekit.errors import InputError, ScienceWarning
 from cubekit.nbar import _pixels
-from cubekit.nbar._coefficients import NBAR_BANDS, is_supported, parameters
-from cubekit.nbar._footprint import across_track, order_west_to_east, seams
+from cubekit.nbar._coefficients import BAND_ORDER, NBAR_BANDS, is_supported, parameters
+from cubekit.nbar._footprint import footprints
 from cubekit.nbar._granule import NODES, GranuleAngles
 from cubekit.nbar._kernels import c_loop
 from cubekit.nbar._status import NbarStatus
 from cubekit.nbar._target import SUN_LIMIT, SUN_WARNING, TargetSun, target_zenith
-from cubekit.nbar._vectors import continue_vectors, tan_vectors
+from cubekit.nbar._vectors import continued, has_any, tan_vectors
 from cubekit.typing import FloatArray
 
 __all__ = ["BandView", "CField", "Detectors", "warn_low_sun"]
@@ -88,23 +88,20 @@ class CField:
     @classmethod
     def from_angles(cls, angles: GranuleAngles, bands: Sequence[str] = NBAR_BANDS) -> CField:
         """Continue the view vectors and find the seams of ``bands`` (those without BRDF parameters are ignored)."""
-        wanted = {band for band in bands if is_supported(band)}
-        index = np.array([i for i, band in enumerate(angles.bands) if band in wanted], dtype=np.intp)
-        finite = np.isfinite(angles.view_zenith[index]).any(axis=(1, 2))
-        index = _merge_same(angles, index[finite])
         sun = tan_vectors(angles.sun_zenith, angles.sun_azimuth) if angles.has_sun else None
+        index = _distinct(angles, {band for band in bands if is_supported(band)})
         if not len(index):
             return cls(angles, sun, {})
-        vectors = tan_vectors(angles.view_zenith[index], angles.view_azimuth[index])
-        seen = np.isfinite(vectors[..., 0])
-        filled, coefficients = continue_vectors(vectors)
-        look, edges = across_track(coefficients, seen, angles.detectors[index])
+        detectors = angles.detectors[index]
+        numbers = np.array([BAND_ORDER.index(angles.bands[i]) for i in index])
+        filled, seen, coefficients = continued(angles.view_zenith[index], angles.view_azimuth[index])
+        order, seams = footprints(coefficients, seen, detectors, numbers)
+        if (order != np.arange(len(order))).any():
+            detectors, filled, seen = detectors[order], filled[order], seen[order]
         views = {}
-        for band in dict.fromkeys(angles.bands[i] for i in index):
-            own = np.array([k for k, i in enumerate(index) if angles.bands[i] == band], dtype=np.intp)
-            own = own[order_west_to_east(look[own], seen[own])]
-            detectors = angles.detectors[index[own]]
-            views[band] = BandView(detectors, filled[own], seen[own], seams(look[own], edges[own], detectors))
+        starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+        for a, b in zip(starts.tolist(), [*starts[1:].tolist(), len(numbers)], strict=True):
+            views[BAND_ORDER[numbers[a]]] = BandView(detectors[a:b], filled[a:b], seen[a:b], seams[a : b - 1])
         return cls(angles, sun, views)
 
     def nodes(self, band: str, *, detectors: Detectors = "seen", target: TargetSun = "observed") -> FloatArray:
@@ -268,13 +265,11 @@ def _window(coordinate: FloatArray) -> tuple[int, int]:
     return low, high + 1
 
 
-def _merge_same(angles: GranuleAngles, index: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """Drop repeated grids of one band and detector; the first counts."""
-    seen: set[tuple[str, int]] = set()
-    keep = []
-    for i in index:
-        key = (angles.bands[i], int(angles.detectors[i]))
-        if key not in seen:
-            seen.add(key)
-            keep.append(int(i))
-    return np.array(keep, dtype=np.intp)
+def _distinct(angles: GranuleAngles, wanted: Collection[str]) -> npt.NDArray[np.intp]:
+    """Grids of the wanted bands that saw anything, by band and detector; of repeated ones the first counts."""
+    found: dict[tuple[int, int], int] = {}
+    known = has_any(angles.view_zenith, angles.view_azimuth)
+    for i, (band, detector) in enumerate(zip(angles.bands, angles.detectors.tolist(), strict=True)):
+        if known[i] and band in wanted:
+            found.setdefault((BAND_ORDER.index(band), detector), i)
+    return np.array([found[key] for key in sorted(found)], dtype=np.intp)

@@ -19,14 +19,16 @@ from numba import njit
 from cubekit.nbar._vectors import FEATURES
 from cubekit.typing import FloatArray
 
-__all__ = ["across_track", "order_west_to_east", "seams"]
+__all__ = ["footprints"]
 
 WIDTH_TOLERANCE = 3.5e-5
 """How far a detector's width differs between bands, tangent units (0.002 degrees)."""
 
 
-def across_track(coefficients: FloatArray, seen: npt.NDArray[np.bool_], detectors: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
-    """Across-track look of each grid as a polynomial that grows eastwards, and the look of its two edges.
+def footprints(
+    coefficients: FloatArray, seen: npt.NDArray[np.bool_], detectors: npt.NDArray[np.int64], bands: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], FloatArray]:
+    """Order of the grids and the seams between neighbours.
 
     Parameters
     ----------
@@ -34,20 +36,25 @@ def across_track(coefficients: FloatArray, seen: npt.NDArray[np.bool_], detector
         (grid, 6, 2) polynomials of the view vectors.
     seen
         (grid, 23, 23), nodes that the detector saw.
-    detectors
-        (grid,) detector of each grid.
+    detectors, bands
+        (grid,) detector and band of each grid; those of one band stand side by side.
 
     Returns
     -------
-    look
-        (grid, 6) polynomial coefficients, tangent units.
-    edges
-        (grid, 2) west and east edge; infinite where the tile ends before the footprint does.
+    order
+        (grid,) indices: bands as given, within each the detectors from west to east.
+    seams
+        (grid, 6): row k is the seam between ``order[k]`` and ``order[k + 1]``, a polynomial that is positive east of it; of no meaning for
+        the last grid of a band.
     """
-    look = np.empty((len(seen), 6))
-    brackets = np.empty((len(seen), 2, 2))
-    _look_and_brackets(coefficients, np.ascontiguousarray(seen), FEATURES, look, brackets)
-    return look, _edges(brackets, detectors)
+    seen = np.ascontiguousarray(seen)
+    look, edges, brackets = np.empty((len(seen), 6)), np.empty((len(seen), 2)), np.empty((len(seen), 2, 2))
+    order, seams = np.arange(len(seen)), np.zeros((len(seen), 6))
+    _look_and_brackets(coefficients, seen, FEATURES, look, brackets)
+    _narrow_edges(brackets, detectors, WIDTH_TOLERANCE, edges)
+    _order(look, seen, bands, FEATURES, order)
+    _seams(look, edges, detectors, bands, order, seams)
+    return order, seams
 
 
 @njit(cache=True, nogil=True)
@@ -111,43 +118,74 @@ def _bracket(values, seen, side):  # type: ignore[no-untyped-def]
     return outermost, nearest
 
 
-def _edges(brackets: FloatArray, detectors: npt.NDArray[np.int64]) -> FloatArray:
-    """Midpoints of the brackets, narrowed by the width of each detector, which is the same in all bands."""
-    edges: FloatArray = 0.5 * (brackets[:, :, 0] + brackets[:, :, 1])
-    for detector in np.unique(detectors):
-        own = np.flatnonzero(detectors == detector)
-        (west_in, west_out), (east_in, east_out) = brackets[own, 0].T, brackets[own, 1].T
-        narrow = float((east_in - west_in).max()) - WIDTH_TOLERANCE
-        wide = float((east_out - west_out).min()) + WIDTH_TOLERANCE
-        if not np.isfinite(wide) or wide < narrow:
+@njit(cache=True, nogil=True)
+def _narrow_edges(brackets, detectors, tolerance, edges):  # type: ignore[no-untyped-def]
+    """Midpoints of the brackets (grid, 2, 2), narrowed by the width of each detector, which is the same in all bands."""
+    for g in range(len(detectors)):
+        west_in, west_out, east_in, east_out = brackets[g, 0, 0], brackets[g, 0, 1], brackets[g, 1, 0], brackets[g, 1, 1]
+        edges[g, 0], edges[g, 1] = 0.5 * (west_in + west_out), 0.5 * (east_in + east_out)
+        narrow, wide = -math.inf, math.inf
+        for other in range(len(detectors)):
+            if detectors[other] == detectors[g]:
+                narrow = max(narrow, brackets[other, 1, 0] - brackets[other, 0, 0])
+                wide = min(wide, brackets[other, 1, 1] - brackets[other, 0, 1])
+        narrow -= tolerance
+        wide += tolerance
+        if not math.isfinite(wide) or wide < narrow:
             continue
-        west = np.maximum(west_out, east_in - wide), np.minimum(west_in, east_out - narrow)
-        east = np.maximum(east_in, west_out + narrow), np.minimum(east_out, west_in + wide)
-        for side, (low, high) in enumerate((west, east)):
-            better = np.isfinite(low) & np.isfinite(high) & (low <= high)
-            edges[own[better], side] = 0.5 * (low + high)[better]
-    return edges
+        low, high = max(west_out, east_in - wide), min(west_in, east_out - narrow)
+        if math.isfinite(low) and math.isfinite(high) and low <= high:
+            edges[g, 0] = 0.5 * (low + high)
+        low, high = max(east_in, west_out + narrow), min(east_out, west_in + wide)
+        if math.isfinite(low) and math.isfinite(high) and low <= high:
+            edges[g, 1] = 0.5 * (low + high)
 
 
-def order_west_to_east(look: FloatArray, seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
-    """Order of one band's grids along a row, by the mean column (drift along the track removed) of what they saw."""
-    size = float((look[:, 1] ** 2).sum())
-    drift = float((look[:, 1] * look[:, 2]).sum()) / size if size > 0 else 0.0
-    position = (FEATURES[:, 1] + drift * FEATURES[:, 2]).reshape(seen.shape[1:])
-    means = [position[grid].mean() for grid in seen]
-    return np.argsort(np.array(means), kind="stable")
+@njit(cache=True, nogil=True)
+def _order(look, seen, bands, features, order):  # type: ignore[no-untyped-def]
+    """Order grids, those of one band side by side, west to east: by the mean column (drift along the track removed) of what they saw."""
+    grids, columns = seen.shape[0], seen.shape[2]
+    position = np.zeros(grids)
+    first = 0
+    for g in range(grids):
+        if bands[g] != bands[first]:
+            first = g
+        size, drift = 0.0, 0.0
+        for other in range(first, grids):
+            if bands[other] != bands[g]:
+                break
+            size += look[other, 1] ** 2
+            drift += look[other, 1] * look[other, 2]
+        drift = drift / size if size > 0.0 else 0.0
+        count = 0
+        for r in range(seen.shape[1]):
+            for c in range(columns):
+                if seen[g, r, c]:
+                    count += 1
+                    position[g] += features[r * columns + c, 1] + drift * features[r * columns + c, 2]
+        position[g] /= count
+        k = g
+        while k > first and position[order[k - 1]] > position[g]:
+            order[k] = order[k - 1]
+            k -= 1
+        order[k] = g
 
 
-def seams(look: FloatArray, edges: FloatArray, detectors: npt.NDArray[np.int64]) -> FloatArray:
-    """Seams between neighbours of one band, west to east: (grid - 1, 6) polynomials that are positive east of the seam."""
-    out = np.empty((max(len(look) - 1, 0), 6))
-    for k in range(len(look) - 1):
-        choices = ((k, 1), (k + 1, 0)) if detectors[k] <= detectors[k + 1] else ((k + 1, 0), (k, 1))
-        grid, side = next((c for c in choices if np.isfinite(edges[c])), (-1, 0))
-        if grid < 0:  # both reach over the whole tile: the lower number is seen everywhere
-            out[k] = 0.0
-            out[k, 0] = -1.0 if detectors[k] <= detectors[k + 1] else 1.0
+@njit(cache=True, nogil=True)
+def _seams(look, edges, detectors, bands, order, out):  # type: ignore[no-untyped-def]
+    """Seam between each grid and the next of its band, in ``order``; the last grid of a band has none."""
+    for k in range(len(order) - 1):
+        west, east = order[k], order[k + 1]
+        if bands[west] != bands[east]:
             continue
-        out[k] = look[grid]
-        out[k, 0] -= edges[grid, side]
-    return out
+        first, side = west, 1
+        if detectors[west] > detectors[east]:
+            first, side = east, 0
+        if not math.isfinite(edges[first, side]):
+            first, side = west + east - first, 1 - side
+        if not math.isfinite(edges[first, side]):  # both reach over the whole tile: the lower number is seen everywhere
+            out[k, 0] = -1.0 if detectors[west] <= detectors[east] else 1.0
+            continue
+        for j in range(6):
+            out[k, j] = look[first, j]
+        out[k, 0] -= edges[first, side]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -117,13 +118,15 @@ class GranuleAngles:
         )
 
 
-def parse_granule_angles(data: bytes, *, source: str = "") -> GranuleAngles:
+def parse_granule_angles(data: bytes, *, bands: Collection[str] | None = None, source: str = "") -> GranuleAngles:
     """Read the angles out of a granule metadata file (``MTD_TL.xml``, L1C or L2A, any baseline, any namespace prefix).
 
     Parameters
     ----------
     data
         The file's bytes.
+    bands
+        Bands whose view grids are wanted (``"B02"``); the others are passed over. All by default.
     source
         Where it came from; named in errors.
 
@@ -143,17 +146,16 @@ def parse_granule_angles(data: bytes, *, source: str = "") -> GranuleAngles:
     data = bytes(data)
     if b"\0" in data:
         _refuse(_scan.ERRORS[_scan.ERR_CHARACTER], source)
-    count = data.count(b"Viewing_Incidence_Angles_Grids") + data.count(b"Sun_Angles_Grid")
-    if count > 2 * (MAX_GRIDS + 1):
-        _refuse(_scan.ERRORS[_scan.ERR_TOO_MANY], source)
-    size = count // 2 + 1
-    meta = np.zeros((size, 8), dtype=np.int64)
-    steps = np.full((size, 2, 2), np.nan)
-    values = np.full((size, 2, NODES, NODES), np.nan)
+    meta = np.zeros((MAX_GRIDS + 1, 8), dtype=np.int64)
+    steps = np.empty((MAX_GRIDS + 1, 2, 2))
+    values = np.empty((MAX_GRIDS + 1, 2, NODES, NODES))
     means = np.full((14, 2), np.nan)
     spans = np.full((len(_scan.TEXTS), 2), -1, dtype=np.int64)
     raw = np.frombuffer(data, dtype=np.uint8)
-    error, position, found, root_start, root_end = _scan.scan(raw, _scan.WORD_HASHES, meta, steps, values, means, spans)
+    wanted = np.array([bands is None or band in bands for band in BAND_ORDER])
+    error, position, found, root_start, root_end = _scan.scan(
+        raw, _scan.words_of(data), _scan.WORD_HASHES, wanted, meta, steps, values.reshape(-1), means, spans
+    )
     root = _ROOT.fullmatch(data[root_start:root_end]) if root_end > 0 else None
     if error and (root or error != _scan.ERR_MISMATCH):
         _refuse(f"{_scan.ERRORS[error]}, at byte {position} of {len(data)}", source)

@@ -19,4 +19,4 @@ def serial_and_parallel(body: Callable[..., Any]) -> tuple[Any, Any]:
     assert isinstance(body, FunctionType)
     twin = FunctionType(body.__code__, body.__globals__, f"{body.__name__}_parallel")
     twin.__module__, twin.__qualname__, twin.__doc__ = body.__module__, f"{body.__qualname__}_parallel", body.__doc__
-    return njit(cache=True)(body), njit(cache=True, parallel=True)(twin)
+    return njit(cache=True, nogil=True)(body), njit(cache=True, nogil=True, parallel=True)(twin)

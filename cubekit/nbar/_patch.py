@@ -21,7 +21,7 @@ from cubekit.nbar._status import NbarStatus
 from cubekit.nbar._target import TargetSun
 from cubekit.typing import FloatArray
 
-__all__ = ["CPatch", "patch", "runs"]
+__all__ = ["CPatch", "patch"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,80 +119,3 @@ def _crossed(seams, u, v):  # type: ignore[no-untyped-def]
         if highest <= 0.0:
             last = min(last, k)
     return first, max(last, first)
-
-
-@njit(cache=True)
-def _cross_column(seams, t, k, s, u0, du, v, width):  # type: ignore[no-untyped-def]
-    """First column east of seam ``s`` in a row at ``v``, between 0 and ``width``: looks grow eastwards, so bisection finds it."""
-    b = v / HALF - 1.0
-    c0 = seams[t, k, s, 0] + b * (seams[t, k, s, 2] + b * seams[t, k, s, 5])
-    c1 = seams[t, k, s, 1] + b * seams[t, k, s, 4]
-    c2 = seams[t, k, s, 3]
-    low, high = 0, width
-    while low < high:
-        middle = (low + high) // 2
-        a = (u0 + du * middle) / HALF - 1.0
-        if c0 + a * (c1 + a * c2) > 0.0:
-            high = middle
-        else:
-            low = middle + 1
-    return low
-
-
-@njit(cache=True)
-def _columns_within(u0, du, width):  # type: ignore[no-untyped-def]
-    """Half-open range of the columns that lie on the granule."""
-    first, last = 0, width
-    limit = NODES - 1 + MARGIN
-    if du <= 0.0:
-        return (0, width) if u0 >= -MARGIN and u0 <= limit else (0, 0)
-    if u0 < -MARGIN:
-        first = min(width, math.ceil((-MARGIN - u0) / du))
-    if u0 + du * (width - 1) > limit:
-        last = min(width, math.floor((limit - u0) / du) + 1)
-    return first, max(first, last)
-
-
-@njit(cache=True)
-def runs(nodes, seams, geometry, t, k, i, width, stops, gains, slopes):  # type: ignore[no-untyped-def]
-    """Split row ``i`` of band ``k`` at time ``t`` into runs of linear c; returns how many.
-
-    ``nodes`` (time, band, detector, row, column), ``seams`` (time, band, seam, 6), ``geometry`` (time, 6): origin, pitch and corner of
-    `CPatch`. ``stops`` gets the end of each run; within it c = gain + slope * column, NaN outside the granule.
-    """
-    v = geometry[t, 0] + geometry[t, 2] * i
-    u0, du = geometry[t, 1], geometry[t, 3]
-    corner_r, corner_c = int(geometry[t, 4]), int(geometry[t, 5])
-    rows, columns = nodes.shape[3], nodes.shape[4]
-    j, inside = _columns_within(u0, du, width)
-    if not (v >= -MARGIN and v <= NODES - 1 + MARGIN):
-        j, inside = width, width
-    count = 0
-    if j > 0:
-        stops[0], gains[0], slopes[0] = j, math.nan, 0.0
-        count = 1
-    r0 = min(max(math.floor(v) - corner_r, 0), rows - 2)
-    b = v - (r0 + corner_r)
-    d = -1
-    seam_stop = j
-    while j < inside:
-        while seam_stop <= j:
-            d += 1
-            seam_stop = inside
-            if d < seams.shape[2]:
-                seam_stop = min(inside, _cross_column(seams, t, k, d, u0, du, v, width))
-        stop = seam_stop
-        c0 = min(max(math.floor(u0 + du * j) - corner_c, 0), columns - 2)
-        if c0 < columns - 2 and du > 0.0:
-            stop = min(stop, max(j + 1, math.ceil((c0 + 1 + corner_c - u0) / du)))
-        left = nodes[t, k, d, r0, c0] + b * (nodes[t, k, d, r0 + 1, c0] - nodes[t, k, d, r0, c0])
-        right = nodes[t, k, d, r0, c0 + 1] + b * (nodes[t, k, d, r0 + 1, c0 + 1] - nodes[t, k, d, r0, c0 + 1])
-        gains[count] = left + (right - left) * (u0 - (c0 + corner_c))
-        slopes[count] = (right - left) * du
-        stops[count] = stop
-        count += 1
-        j = stop
-    if j < width:
-        stops[count], gains[count], slopes[count] = width, math.nan, 0.0
-        count += 1
-    return count

@@ -8,9 +8,10 @@ CDATA section, mismatched tag, and end of file within the root element.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
 
-__all__ = ["ERRORS", "GRID_ATTRIBUTES", "NODES", "TEXTS", "WORDS", "scan"]
+__all__ = ["ERRORS", "GRID_ATTRIBUTES", "NODES", "TEXTS", "WORDS", "scan", "words_of"]
 
 NODES = 23
 MAX_DEPTH = 64
@@ -65,6 +66,55 @@ def _fnv(word: str) -> int:
 WORD_HASHES = np.array([_fnv(word) for word in WORDS], dtype=np.uint64)
 
 POWERS = 10.0 ** np.arange(23)
+
+
+def _eight(text: bytes) -> np.uint64:
+    """Eight bytes as the little-endian word that stands at each position of `words_of`."""
+    return np.uint64(int.from_bytes(text, "little"))
+
+
+NAN_PAIR = _eight(b"NaN NaN ")
+SPACES = _eight(b" " * 8)
+OPEN_VALUES = _eight(b"<VALUES>")
+CLOSE_VALUES = _eight(b"</VALUES")
+LESS = _eight(b"<" * 8)
+ZEROS = _eight(b"0" * 8)
+ONES = np.uint64(0x0101010101010101)
+TOPS = np.uint64(0x8080808080808080)
+BELOW_TOPS = np.uint64(0x7676767676767676)
+NIBBLES = np.uint64(0x0F0F0F0F0F0F0F0F)
+NOTHING = np.uint64(0)
+PAIRS = np.uint64(0x00FF00FF00FF00FF)
+QUADS = np.uint64(0x0000FFFF0000FFFF)
+
+
+def words_of(data: bytes) -> npt.NDArray[np.uint64]:
+    """The eight bytes from each position on as one number, little-endian; overlapping, without a copy unless there are few."""
+    data = data.ljust(64)
+    return np.ndarray((len(data) - 7,), dtype="<u8", buffer=data, strides=(1,))
+
+
+@njit(cache=True, inline="always")
+def _first_marked(mask):  # type: ignore[no-untyped-def]
+    """Index of the first byte whose top bit is set in ``mask``, which has no other bits; 7 also where none is."""
+    below = (mask - np.uint64(1)) & ~mask
+    return np.int64(((below & ONES) * ONES) >> np.uint64(56)) - 1
+
+
+@njit(cache=True, inline="always")
+def _digits(word, count):  # type: ignore[no-untyped-def]
+    """Number made of the first ``count`` bytes (1 to 8) of a word, all digits: pairs, then fours, then eight at once."""
+    word = (word << np.uint64(64 - 8 * count)) & NIBBLES
+    word = ((word * np.uint64(2561)) >> np.uint64(8)) & PAIRS
+    word = ((word * np.uint64(6553601)) >> np.uint64(16)) & QUADS
+    return np.int64((word * np.uint64(42949672960001)) >> np.uint64(32))
+
+
+@njit(cache=True, inline="always")
+def _no_digit(word):  # type: ignore[no-untyped-def]
+    """Mask of the bytes that are no digits, right up to the first of them."""
+    other = word ^ ZEROS
+    return ((other + BELOW_TOPS) | other) & TOPS
 
 
 @njit(cache=True)
@@ -123,38 +173,73 @@ def _number(buf, pos, end):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _row(buf, pos, end, out):  # type: ignore[no-untyped-def]
-    """(how many, position of the next tag) of the numbers from ``pos`` on, which go into ``out``; -1 where one is malformed.
+def _rows(buf, words, pos, end, alone, grid, angle, meta, values):  # type: ignore[no-untyped-def]
+    """Read a VALUES element, whose content begins at ``pos``, and the like ones that follow it unless it is ``alone``.
 
-    Surplus numbers are counted only.
+    Returns the position of the tag after the last one's content, negative where a number is malformed. Values of a grid that is not
+    wanted (``angle`` -1) are passed over. All in one function: numba counts references to arrays at every call.
     """
-    count = 0
-    room = out.shape[0]
     while True:
-        while pos < end and _is_space(buf[pos]):
-            pos += 1
-        if pos >= end or buf[pos] == 60:
-            return count, pos
-        if buf[pos] == 78 and pos + 2 < end and buf[pos + 1] == 97 and buf[pos + 2] == 78:  # NaN
-            value = np.nan
-            pos += 3
+        if angle >= 0:
+            row = meta[grid, 2 + angle]
+            meta[grid, 2 + angle] += 1
+            first = (2 * grid + angle) * NODES * NODES + min(row, NODES - 1) * NODES
+            count = 0
+            while True:
+                while pos < end and _is_space(buf[pos]):
+                    pos += 1
+                while pos < end - 24 and words[pos] == NAN_PAIR:
+                    count += 2
+                    pos += 8
+                if pos >= end or buf[pos] == 60:
+                    break
+                if buf[pos] == 78 and pos + 2 < end and buf[pos + 1] == 97 and buf[pos + 2] == 78:  # NaN
+                    value = np.nan
+                    pos += 3
+                else:
+                    value, after = np.nan, -1
+                    if pos < end - 24:
+                        word = words[pos]
+                        whole = _first_marked(_no_digit(word))
+                        rest = words[pos + whole + 1]
+                        places = _first_marked(_no_digit(rest))
+                        if whole > 0 and places > 0 and buf[pos + whole] == 46:
+                            after = pos + whole + 1 + places
+                            value = (_digits(word, whole) * np.int64(POWERS[places]) + _digits(rest, places)) / POWERS[places]
+                    if after < 0 or not (buf[after] == 32 or buf[after] == 60):
+                        value, after = _number(buf, pos, end)
+                        if after < 0 or (after < end and not _is_space(buf[after]) and buf[after] != 60):
+                            return -1
+                    pos = after
+                if count < NODES:
+                    values[first + count] = value
+                count += 1
+            if count != NODES or row >= NODES:
+                meta[grid, 4 + angle] = 0
         else:
-            value, pos = _number(buf, pos, end)
-            if pos < 0:
-                return -1, pos
-        if pos < end and not _is_space(buf[pos]) and buf[pos] != 60:
-            return -1, pos
-        if count < room:
-            out[count] = value
-        count += 1
+            while pos < end - 24 and ((words[pos] ^ LESS) - ONES) & ~(words[pos] ^ LESS) & TOPS == NOTHING:
+                pos += 8
+            while pos < end and buf[pos] != 60:
+                pos += 1
+        if alone or pos >= end - 24 or words[pos] != CLOSE_VALUES or buf[pos + 8] != 62:
+            return pos
+        after = pos + 9
+        while after < end and _is_space(buf[after]):
+            after += 1
+        if after >= end - 24 or words[after] != OPEN_VALUES:
+            return pos
+        pos = after + 8
 
 
 @njit(cache=True)
 def _one_number(buf, start, end):  # type: ignore[no-untyped-def]
     """The number that is an element's whole text, NaN where it is none."""
-    one = np.full(1, np.nan)
-    count, _ = _row(buf, start, end, one)
-    return one[0] if count == 1 else np.nan
+    while start < end and _is_space(buf[start]):
+        start += 1
+    value, after = _number(buf, start, end)
+    while after > 0 and after < end and _is_space(buf[after]):
+        after += 1
+    return value if after == end else np.nan
 
 
 @njit(cache=True)
@@ -238,8 +323,11 @@ def _name(buf, pos, size):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _begin_grid(word, buf, start, end, grid, meta):  # type: ignore[no-untyped-def]
+def _begin_grid(word, buf, start, end, wanted, grid, meta, steps, values):  # type: ignore[no-untyped-def]
+    """Prepare a grid; whether its values are wanted."""
     sun = word == SUN_GRID
+    for i in range(4):
+        steps[grid, i // 2, i % 2] = np.nan
     meta[grid, 0] = -1 if sun else _attribute(buf, start, end, 98)
     meta[grid, 1] = -1 if sun else _attribute(buf, start, end, 100)
     meta[grid, 2] = 0
@@ -248,30 +336,28 @@ def _begin_grid(word, buf, start, end, grid, meta):  # type: ignore[no-untyped-d
     meta[grid, 5] = 1
     meta[grid, 6] = start
     meta[grid, 7] = 0 if sun else 1
-
-
-@njit(cache=True)
-def _read_row(buf, start, end, grid, angle, meta, values):  # type: ignore[no-untyped-def]
-    """One VALUES element into its row; the position of the next tag, or -1."""
-    row = meta[grid, 2 + angle]
-    meta[grid, 2 + angle] += 1
-    count, pos = _row(buf, start, end, values[grid, angle, min(row, NODES - 1)])
-    if count != NODES or row >= NODES:
-        meta[grid, 4 + angle] = 0
-    return pos if count >= 0 else -1
+    band = meta[grid, 0]
+    if not sun and 0 <= band < wanted.shape[0] and not wanted[band]:
+        meta[grid, 7] = 2
+        return False
+    for i in range(2 * grid * NODES * NODES, 2 * (grid + 1) * NODES * NODES):
+        values[i] = np.nan
+    return True
 
 
 @njit(cache=True, nogil=True)
-def scan(buf, hashes, meta, steps, values, means, texts):  # type: ignore[no-untyped-def]
+def scan(buf, words, hashes, wanted, meta, steps, values, means, texts):  # type: ignore[no-untyped-def]
     """Read a whole file; returns (error, position, grids, root name start, root name end).
 
-    ``meta`` (grid, 8): band id, detector id, rows seen and shape kept per angle, position, 1 for a view grid and 0 for the sun's;
-    ``steps`` (grid, 2, 2) column and row step per angle; ``values`` (grid, 2, 23, 23) zenith and azimuth; ``means`` (14, 2), the sun
-    last; ``texts`` (text, 2) spans of the first elements of `TEXTS`. All are filled in place and must come filled with NaN or -1.
+    ``words`` is `words_of` the file, ``wanted`` (13,) the bands whose grids are to be read. ``meta`` (grid, 8): band id, detector id, rows
+    seen and shape kept per angle, position, and 0 for the sun's grid, 1 for a view grid, 2 for one of a band that is not wanted;
+    ``steps`` (grid, 2, 2) column and row step per angle; ``values`` (grid, 2, 23, 23), flat, zenith and azimuth, of which only those of grids
+    that were read are set; ``means`` (14, 2), the sun last; ``texts`` (text, 2) spans of the first elements of `TEXTS`. The last two
+    must come filled with NaN and -1.
     """
     size = buf.shape[0]
     stack = np.empty(MAX_DEPTH, dtype=np.uint64)
-    words = np.empty(MAX_DEPTH, dtype=np.int64)
+    elements = np.empty(MAX_DEPTH, dtype=np.int64)
     depth, grid, angle, mean = 0, -1, -1, -1
     root_start, root_end = -1, -1
     pos = 3 if size > 3 and buf[0] == 0xEF and buf[1] == 0xBB and buf[2] == 0xBF else 0
@@ -299,9 +385,9 @@ def scan(buf, hashes, meta, steps, values, means, texts):  # type: ignore[no-unt
             if depth == 0 or buf[after] != 62 or full != stack[depth - 1]:
                 return ERR_MISMATCH, pos, grid + 1, root_start, root_end
             depth -= 1
-            word = words[depth]
+            word = elements[depth]
             if word in (ZENITH, AZIMUTH):
-                angle = -1
+                angle = -2 if angle == -2 else -1
             elif word in (MEAN_SUN, MEAN_VIEW):
                 mean = -1
             elif word in (SUN_GRID, VIEW_GRID):
@@ -327,7 +413,7 @@ def scan(buf, hashes, meta, steps, values, means, texts):  # type: ignore[no-unt
             return ERR_DEPTH, pos, grid + 1, root_start, root_end
         word = _word_of(local, hashes)
         stack[depth] = full
-        words[depth] = word
+        elements[depth] = word
         depth += 1
         begin = close + 1
         pos = begin
@@ -337,8 +423,7 @@ def scan(buf, hashes, meta, steps, values, means, texts):  # type: ignore[no-unt
             if grid + 1 >= meta.shape[0]:
                 return ERR_TOO_MANY, pos, grid + 1, root_start, root_end
             grid += 1
-            _begin_grid(word, buf, after, close, grid, meta)
-            angle = -1
+            angle = -1 if _begin_grid(word, buf, after, close, wanted, grid, meta, steps, values) else -2
         elif word in (ZENITH, AZIMUTH):
             angle = (0 if word == ZENITH else 1) if grid >= 0 and angle == -1 else -2
         elif word == MEAN_SUN:
@@ -346,8 +431,8 @@ def scan(buf, hashes, meta, steps, values, means, texts):  # type: ignore[no-unt
         elif word == MEAN_VIEW:
             band = _attribute(buf, after, close, 98)
             mean = band if 0 <= band < 13 else -1
-        elif word == VALUES and angle >= 0:
-            pos = _read_row(buf, begin, size, grid, angle, meta, values)
+        elif word == VALUES:
+            pos = _rows(buf, words, begin, size, full != local, grid, max(angle, -1), meta, values)
             if pos < 0:
                 return ERR_NUMBER, begin, grid + 1, root_start, root_end
         else:

@@ -1,0 +1,282 @@
+"""The fused pass: rows of digital numbers to reflectance, c as runs of a line.
+
+Between two rows of nodes c is bilinear in each cell, so within a row it is ``gain + slope * column`` from one cell or detector seam to the
+next. The lines of a plane change only where a row of nodes is passed, and a seam moves by a fraction of a pixel from row to row.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import int16, njit, prange
+from numba.extending import overload
+
+from cubekit.nbar._field import MARGIN
+from cubekit.nbar._jit import serial_and_parallel
+from cubekit.nbar._pixels import HALF
+from cubekit.nbar._scan import NODES
+
+__all__ = ["FILL", "with_nodes", "with_pixels"]
+
+FILL = -32768
+
+
+@njit(cache=True)
+def _lose(dn, start, stop, nodata, out, fill):  # type: ignore[no-untyped-def]
+    """Fill a run that has no c; returns how many valid pixels it had."""
+    lost = 0
+    for j in range(start, stop):
+        lost += dn[j] != nodata
+        out[j] = fill
+    return lost
+
+
+@njit(cache=True)
+def _count_clipped(dn, start, stop, offset, first, step, nodata):  # type: ignore[no-untyped-def]
+    count = 0
+    for j in range(start, stop):
+        value = (np.float32(dn[j]) + offset) * (first + step * np.float32(j - start))
+        count += (dn[j] != nodata) & (abs(value) >= np.float32(32767.5))
+    return count
+
+
+def _stored(value: Any, fill: Any) -> Any:
+    """A float32 as the type of ``fill`` stores it: int16 rounded half to even and clipped, or itself.
+
+    The addition of 1.5 * 2**23 rounds a float32 within +-2**22 to an integer, and vectorises where a call of rint does not.
+    """
+    if fill.dtype != np.int16:
+        return value
+    value = min(max(value, np.float32(-32767.0)), np.float32(32767.0))
+    return np.int16(np.int32((value + np.float32(12582912.0)) - np.float32(12582912.0)))
+
+
+@overload(_stored)
+def _typed_stored(value, fill):  # type: ignore[no-untyped-def]
+    if fill != int16:
+        return lambda value, fill: value
+
+    def stored(value, fill):  # type: ignore[no-untyped-def]
+        limited = min(max(value, np.float32(-32767.0)), np.float32(32767.0))
+        return np.int16(np.int32((limited + np.float32(12582912.0)) - np.float32(12582912.0)))
+
+    return stored
+
+
+def _may_clip(bits: Any, offset: Any, largest: Any, fill: Any) -> Any:
+    """Whether a run may hold values that int16 cannot: the union of its bits bounds its largest number."""
+    bound = np.float32(32767.0) / largest
+    return fill.dtype == np.int16 and not (bits >= 0 and np.float32(bits) + offset <= bound and offset >= -bound)
+
+
+@overload(_may_clip)
+def _typed_may_clip(bits, offset, largest, fill):  # type: ignore[no-untyped-def]
+    if fill != int16:
+        return lambda bits, offset, largest, fill: False
+
+    def may_clip(bits, offset, largest, fill):  # type: ignore[no-untyped-def]
+        bound = np.float32(32767.0) / largest
+        return not (bits >= 0 and np.float32(bits) + offset <= bound and offset >= -bound)
+
+    return may_clip
+
+
+@njit(cache=True, error_model="numpy")
+def _run(dn, start, stop, offset, first, step, nodata, fill, out):  # type: ignore[no-untyped-def]
+    """One run; returns how many values were clipped."""
+    n = np.int32(stop - start)
+    source = dn[start:stop]
+    target = out[start:stop]
+    bits = dn.dtype.type(0)
+    for j in range(n):
+        value = (np.float32(source[j]) + offset) * (first + step * np.float32(np.int32(j)))
+        target[j] = _stored(value, fill) if source[j] != nodata else fill
+        bits = dn.dtype.type(bits | source[j])
+    if _may_clip(bits, offset, max(first, first + step * np.float32(n - 1)), fill):
+        return _count_clipped(dn, start, stop, offset, first, step, nodata)
+    return 0
+
+
+@njit(cache=True)
+def _columns_within(u0, du, width):  # type: ignore[no-untyped-def]
+    """Half-open range of the columns that lie on the granule."""
+    first, last = 0, width
+    limit = NODES - 1 + MARGIN
+    if du <= 0.0:
+        return (0, width) if u0 >= -MARGIN and u0 <= limit else (0, 0)
+    if u0 < -MARGIN:
+        first = min(width, math.ceil((-MARGIN - u0) / du))
+    if u0 + du * (width - 1) > limit:
+        last = min(width, math.floor((limit - u0) / du) + 1)
+    return first, max(first, last)
+
+
+@njit(cache=True)
+def _cells(u0, du, corner, first, last, stops):  # type: ignore[no-untyped-def]
+    """Column where each cell of the window ends, into ``stops``; the outermost cells reach beyond their nodes."""
+    for cell in range(stops.shape[0]):
+        stops[cell] = last
+        if cell < stops.shape[0] - 1 and du > 0.0:
+            stops[cell] = min(last, max(first, math.ceil((cell + 1 + corner - u0) / du)))
+        elif cell < stops.shape[0] - 1 and u0 >= cell + 1 + corner:
+            stops[cell] = first
+
+
+@njit(cache=True)
+def _lines(nodes, t, k, r0, geometry, lines):  # type: ignore[no-untyped-def]
+    """c of each detector and cell in the node row ``r0`` as (p, q, r, s) of ``p + q * row + (r + s * row) * column``."""
+    v0, u0, dv, du = geometry[t, 0], geometry[t, 1], geometry[t, 2], geometry[t, 3]
+    b0 = v0 - (r0 + int(geometry[t, 4]))
+    for d in range(lines.shape[0]):
+        for cell in range(lines.shape[1]):
+            a0 = u0 - (cell + int(geometry[t, 5]))
+            here, east = nodes[t, k, d, r0, cell], nodes[t, k, d, r0, cell + 1]
+            south, both = nodes[t, k, d, r0 + 1, cell] - here, nodes[t, k, d, r0 + 1, cell + 1] - east
+            left, left_slope = here + b0 * south, dv * south
+            rise, rise_slope = east + b0 * both - left, dv * both - left_slope
+            lines[d, cell, 0] = left + rise * a0
+            lines[d, cell, 1] = left_slope + rise_slope * a0
+            lines[d, cell, 2] = rise * du
+            lines[d, cell, 3] = rise_slope * du
+
+
+@njit(cache=True)
+def _follow_seams(seams, t, k, count, u0, du, v, first, last, crossing):  # type: ignore[no-untyped-def]
+    """Move ``crossing``, the first column east of each seam, to the row at ``v``: looks grow eastwards, and rows differ by little."""
+    b = v / HALF - 1.0
+    for s in range(count):
+        c0 = seams[t, k, s, 0] + b * (seams[t, k, s, 2] + b * seams[t, k, s, 5])
+        c1 = seams[t, k, s, 1] + b * seams[t, k, s, 4]
+        c2 = seams[t, k, s, 3]
+        low, high, reach = first, last, 1
+        guess = min(max(crossing[s], first), last)
+        while low < high:
+            middle = min(max(guess, low), high - 1)
+            a = (u0 + du * middle) / HALF - 1.0
+            if c0 + a * (c1 + a * c2) > 0.0:
+                high = middle
+                guess = middle - reach
+            else:
+                low = middle + 1
+                guess = middle + reach
+            reach *= 2
+        crossing[s] = low
+
+
+@njit(cache=True)
+def _real_seams(seams, t, k):  # type: ignore[no-untyped-def]
+    """How many seams come before those that only pad the array: constants that are never crossed."""
+    count = 0
+    for s in range(seams.shape[2]):
+        constant = seams[t, k, s, 1] == 0.0 and seams[t, k, s, 2] == 0.0 and seams[t, k, s, 3] == 0.0 and seams[t, k, s, 4] == 0.0
+        if not (constant and seams[t, k, s, 5] == 0.0 and seams[t, k, s, 0] == -1.0):
+            count = s + 1
+    return count
+
+
+def _with_nodes(dn, shape, offset, factor, nodes, seams, geometry, active, nodata, fill, out, counts):  # type: ignore[no-untyped-def]
+    """All rows of a stack of ``shape``; ``dn``, ``out`` are flat; ``counts`` (time * band, chunk, 2) gets clipped and uncorrected.
+
+    ``nodes`` (time, band, detector, row, column), ``seams`` (time, band, seam, 6), ``geometry`` (time, 6): origin, pitch and corner of
+    `CPatch`. The unit of work is a chunk of rows of one band and time.
+    """
+    bands, height, width = shape[1], shape[2], shape[3]
+    chunks = counts.shape[1]
+    for unit in prange(counts.shape[0] * chunks):
+        plane, chunk = unit // chunks, unit % chunks
+        t, k = plane // bands, plane % bands
+        begin, end = chunk * height // chunks, (chunk + 1) * height // chunks
+        add = np.float32(offset[t, k])
+        clipped = 0
+        lost = 0
+        if active[t, k]:
+            clipped, lost = _plane(dn, plane * height * width, begin, end, width, add, factor, nodes, seams, geometry, t, k, nodata, fill, out)
+        else:
+            start, stop = (plane * height + begin) * width, (plane * height + end) * width
+            clipped = _run(dn, start, stop, add, np.float32(factor), np.float32(0.0), nodata, fill, out)
+        counts[plane, chunk, 0] = clipped
+        counts[plane, chunk, 1] = lost
+
+
+@njit(cache=True, error_model="numpy")
+def _plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, t, k, nodata, fill, out):  # type: ignore[no-untyped-def]
+    """Rows ``begin`` to ``end`` of one band and time, whose first pixel is ``base``; returns (clipped, uncorrected)."""
+    v0, u0, dv, du = geometry[t, 0], geometry[t, 1], geometry[t, 2], geometry[t, 3]
+    first, last = _columns_within(u0, du, width)
+    real = _real_seams(seams, t, k)
+    stops = np.empty(nodes.shape[4] - 1, dtype=np.int64)
+    lines = np.empty((real + 1, nodes.shape[4] - 1, 4))
+    crossing = np.full(real, (first + last) // 2)
+    _cells(u0, du, int(geometry[t, 5]), first, last, stops)
+    clipped, lost, known = 0, 0, -1
+    for i in range(begin, end):
+        row = base + i * width
+        v = v0 + dv * i
+        if not (v >= -MARGIN and v <= NODES - 1 + MARGIN):
+            lost += _lose(dn, row, row + width, nodata, out, fill)
+            continue
+        r0 = min(max(math.floor(v) - int(geometry[t, 4]), 0), nodes.shape[3] - 2)
+        if r0 != known:
+            _lines(nodes, t, k, r0, geometry, lines)
+            known = r0
+        if real > 0:
+            _follow_seams(seams, t, k, real, u0, du, v, first, last, crossing)
+        if first > 0:
+            lost += _lose(dn, row, row + first, nodata, out, fill)
+        j, d, cell = first, 0, 0
+        while j < last:
+            while d < real and crossing[d] <= j:
+                d += 1
+            while stops[cell] <= j:
+                cell += 1
+            stop = min(stops[cell], crossing[d]) if d < real else stops[cell]
+            gain = lines[d, cell, 0] + lines[d, cell, 1] * i
+            slope = lines[d, cell, 2] + lines[d, cell, 3] * i
+            if math.isnan(gain):
+                lost += _lose(dn, row + j, row + stop, nodata, out, fill)
+            else:
+                line, step = np.float32(factor * (gain + slope * j)), np.float32(factor * slope)
+                source, target, n = dn[row + j : row + stop], out[row + j : row + stop], np.int32(stop - j)
+                bits = dn.dtype.type(0)
+                for m in range(n):  # as `_run`, whose call would cost more than a short run
+                    value = (np.float32(source[m]) + add) * (line + step * np.float32(np.int32(m)))
+                    target[m] = _stored(value, fill) if source[m] != nodata else fill
+                    bits = dn.dtype.type(bits | source[m])
+                if _may_clip(bits, add, max(line, line + step * np.float32(n - 1)), fill):
+                    clipped += _count_clipped(dn, row + j, row + stop, add, line, step, nodata)
+            j = stop
+        if last < width:
+            lost += _lose(dn, row + last, row + width, nodata, out, fill)
+    return clipped, lost
+
+
+def _with_pixels(dn, shape, offset, factor, c, active, nodata, fill, out, counts):  # type: ignore[no-untyped-def]
+    """As `_with_nodes`, with c given per pixel, (time or 1, band, y, x)."""
+    bands, height, width = shape[1], shape[2], shape[3]
+    chunks = counts.shape[1]
+    for unit in prange(counts.shape[0] * chunks):
+        plane, chunk = unit // chunks, unit % chunks
+        t, k = plane // bands, plane % bands
+        source = min(t, c.shape[0] - 1)
+        add = np.float32(offset[t, k])
+        clipped = 0
+        lost = 0
+        for i in range(chunk * height // chunks, (chunk + 1) * height // chunks):
+            base = (plane * height + i) * width
+            if not active[t, k]:
+                clipped += _run(dn, base, base + width, add, np.float32(factor), np.float32(0.0), nodata, fill, out)
+                continue
+            for j in range(width):
+                here = c[source, k, i, j]
+                if math.isnan(here):
+                    lost += _lose(dn, base + j, base + j + 1, nodata, out, fill)
+                else:
+                    clipped += _run(dn, base + j, base + j + 1, add, np.float32(factor * here), np.float32(0.0), nodata, fill, out)
+        counts[plane, chunk, 0] = clipped
+        counts[plane, chunk, 1] = lost
+
+
+with_nodes = serial_and_parallel(_with_nodes)
+with_pixels = serial_and_parallel(_with_pixels)
