@@ -81,16 +81,15 @@ def fetch_angles(layer: Sentinel2, items: Sequence[Item], request: LayerRequest,
     angles: Angles = {item_key(item): NbarStatus.not_requested for item in items if item.profile.nbar == "already"}
     wanted = [item for item in items if item_key(item) not in angles]
     with_metadata = [item for item in wanted if item.granule_metadata]
-    answers = read_bytes(
-        [str(item.granule_metadata) for item in with_metadata], sign=catalog.sign, options=request.session.read_options(catalog)
-    )
+
+    def account(requests: int, size: int, retries: int) -> None:
+        request.tally.add(requests=requests, bytes=size, retries=retries)
+
+    hrefs = [str(item.granule_metadata) for item in with_metadata]
+    answers = read_bytes(hrefs, sign=catalog.sign, options=request.session.read_options(catalog), account=account)
     for item, answer in zip(with_metadata, answers, strict=True):
-        if isinstance(answer, bytes):
-            request.tally.add(requests=1, bytes=len(answer))
-            if request.session.pins is not None:
-                request.session.pins.see_bytes(str(item.granule_metadata), answer)
-        else:
-            request.tally.add(requests=answer.requests, bytes=answer.bytes, retries=answer.retries)
+        if isinstance(answer, bytes) and request.session.pins is not None:
+            request.session.pins.see_bytes(str(item.granule_metadata), answer)
         angles[item_key(item)] = _field(layer, item, answer)
     for item in wanted:
         state = angles.setdefault(item_key(item), NbarStatus.no_metadata)
