@@ -12,6 +12,7 @@ from cubekit.catalog import Catalog, Item, open_catalog
 from cubekit.errors import InputError, NothingFoundError, ReadError
 from cubekit.grid import Grid, transformer
 from cubekit.read import AssetRead, ReadOptions, lazy_stack
+from cubekit.redact import redact
 from cubekit.site import TimeRange
 
 __all__ = ["create"]
@@ -226,7 +227,7 @@ def _attrs(name: str, where: str, grid: Grid, lat: float, lon: float, start: str
     x, y = transformer(4326, grid.epsg).transform(lon, lat)
     return {
         "collection": name,
-        "stac": where,
+        "stac": redact(where),
         "epsg": grid.epsg,
         "resolution": grid.resolution,
         "edge_size": grid.width,

@@ -21,6 +21,9 @@ Area: TypeAlias = BaseGeometry | Grid | BBox | Iterable[BBox]
 """What can be searched: a shapely geometry in (lon, lat), a grid, a box (west, south, east, north) or several; west > east crosses 180."""
 
 
+_FARTHEST = 1000.0  # degrees; some catalogues count on beyond 180
+
+
 def area_of(area: Area) -> BaseGeometry:
     """One valid geometry in [-180, 180] for anything that can be searched.
 
@@ -78,7 +81,7 @@ def footprint_geometry(geometry: object, bbox: object) -> JSON | None:
             parsed = shape(geometry)
         except (KeyError, TypeError, ValueError, AttributeError, shapely.errors.GEOSException):
             parsed = Polygon()
-        if not parsed.is_empty and all(map(math.isfinite, parsed.bounds)):
+        if not parsed.is_empty and all(abs(edge) <= _FARTHEST for edge in parsed.bounds):
             west, _, east, _ = parsed.bounds
             if parsed.is_valid and west >= -180 and east <= 180 and (east - west <= 180 or len(getattr(parsed, "geoms", [])) > 1):
                 return dict(geometry)

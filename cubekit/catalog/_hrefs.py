@@ -43,8 +43,11 @@ def without_signature(href: str) -> str:
     """
     if "?" not in href and "@" not in href and "#" not in href:
         return href
-    parts = urlsplit(href)
-    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    try:
+        parts = urlsplit(href)
+        pairs = parse_qsl(parts.query, keep_blank_values=True)
+    except ValueError:  # no address at all: what stands before a query is all that may be shown
+        return re.split("[?#]", href, maxsplit=1)[0].rpartition("@")[2]
     sas = bool({key.lower() for key, _ in pairs} & {"sig", "se", "st", "sp"})
     kept = [(k, v) for k, v in pairs if not _SECRET.fullmatch(k) and not (sas and k.lower() in _SAS)]
     # Untouched queries keep their spelling: some servers care.
@@ -73,7 +76,7 @@ def checked_href(href: object, *, base: str | None, root: Path | None) -> str:
     if len(href) > MAX_HREF or _CONTROL.search(href) or href.lstrip().startswith(("<", "{", "[")):
         raise _refusal(href, "it is no address but a document, or holds control characters")
     if is_remote(href):
-        if not _HOST.match(href):
+        if not _HOST.match(href) or not _is_address(href):
             raise _refusal(href, "it names no host or bucket")
         return without_signature(href)
     if _SCHEME.match(href):
@@ -81,8 +84,19 @@ def checked_href(href: object, *, base: str | None, root: Path | None) -> str:
     if href.startswith(("//", "\\\\")) or "/vsi" in href.lower():
         raise _refusal(href, "it is a path for a driver or a network share")
     if base is not None and is_remote(base):
-        return without_signature(urljoin(base, href))
+        try:
+            return without_signature(urljoin(base, href))
+        except ValueError:
+            raise _refusal(href, "it is no address") from None
     return _local(href, base, root)
+
+
+def _is_address(href: str) -> bool:
+    try:
+        parts = urlsplit(href)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _local(href: str, base: str | None, root: Path | None) -> str:

@@ -108,9 +108,9 @@ def instant(value: object, identifier: str = "") -> datetime:
     try:
         text = _FRACTION.sub(lambda match: "." + match[1][:6].ljust(6, "0"), str(value).strip().replace(" ", "T", 1))
         parsed = datetime.fromisoformat(text)
-    except ValueError:
+        return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise BadItemError(f"item {identifier!r} has datetime {str(value)[:40]!r}, which is no RFC 3339 time") from None
-    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
 
 
 def _bbox(value: object) -> tuple[float, float, float, float] | None:

@@ -38,7 +38,7 @@ def epsg_of(fields: Mapping[str, Any]) -> int | None:
     if isinstance(number, str) and number.isdigit():
         number = int(number)
     if isinstance(number, int) and not isinstance(number, bool) and 1000 <= number <= 999_999:
-        return number
+        return _registered(number)
     if (code := fields.get("proj:code")) is not None and (found := _from_code(code)) is not None:
         return found
     if isinstance(wkt := fields.get("proj:wkt2"), str) and wkt:
@@ -52,7 +52,19 @@ def _from_code(code: object) -> int | None:
     match = _CODE.fullmatch(code) if isinstance(code, str) else None
     if match is None:
         raise _hostile("proj:code", str(code))
-    return int(match[2]) if match[1].upper() == "EPSG" and match[2].isdigit() and len(match[2]) <= 6 else None
+    return _registered(int(match[2])) if match[1].upper() == "EPSG" and match[2].isdecimal() and len(match[2]) <= 6 else None
+
+
+@lru_cache(maxsize=512)
+def _registered(code: int) -> int:
+    from pyproj import CRS
+    from pyproj.exceptions import CRSError
+
+    try:
+        CRS.from_epsg(code)
+    except CRSError:
+        raise HostileCrsError(f"EPSG:{code} is refused: there is no such CRS", remedy="Correct the item") from None
+    return code
 
 
 def _from_wkt(wkt: str) -> int | None:

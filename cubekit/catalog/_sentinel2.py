@@ -133,7 +133,9 @@ def granule_time(item: JSON) -> str:
 def relative_orbit(item: JSON) -> int | None:
     """Relative orbit, 1 to 143."""
     said = item["properties"].get("sat:relative_orbit")
-    if isinstance(said, (int, float)) or (isinstance(said, str) and said.isdigit()):
+    if isinstance(said, str) and said.isdecimal() and len(said) <= 3:
+        said = int(said)
+    if isinstance(said, (int, float)) and 0 < said < 1000:
         return int(said)
     product = _product(item)
     return int(product["orbit"]) if product else None

@@ -7,7 +7,7 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cubekit.read._fault import Fault
@@ -21,7 +21,13 @@ __all__ = ["read_bytes"]
 _LIMIT = 64 << 20
 
 
-def read_bytes(hrefs: Sequence[str], *, sign: Sign | None = None, options: ReadOptions | None = None) -> list[bytes | AssetOutcome]:
+def read_bytes(
+    hrefs: Sequence[str],
+    *,
+    sign: Sign | None = None,
+    options: ReadOptions | None = None,
+    account: Callable[[int, int, int], None] | None = None,
+) -> list[bytes | AssetOutcome]:
     """Read whole small files concurrently.
 
     Parameters
@@ -31,6 +37,8 @@ def read_bytes(hrefs: Sequence[str], *, sign: Sign | None = None, options: ReadO
     sign, options
         As in `read_assets`. With ``cache_dir`` a file is kept there and not asked for again: meant for files that never change
         under one name, as metadata of products do.
+    account
+        Called with (requests, bytes, retries) for every file that was asked for.
 
     Returns
     -------
@@ -51,6 +59,9 @@ def read_bytes(hrefs: Sequence[str], *, sign: Sign | None = None, options: ReadO
         except Fault as fault:
             cost = (source.cost.requests, source.cost.bytes, source.cost.retries) if source else (0, 0, 0)
             return AssetOutcome(fault.status, fault.message, *cost, seconds=time.perf_counter() - begin)
+        finally:
+            if account is not None and source is not None:
+                account(source.cost.requests, source.cost.bytes, source.cost.retries)
         return data
 
     async def run(wanted: list[str]) -> list[bytes | AssetOutcome]:

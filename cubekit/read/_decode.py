@@ -23,6 +23,7 @@ __all__ = ["Inflater", "crop", "leading_bytes"]
 _Damaged: Any = isal_zlib.error
 _BLOCK = 128 << 10
 _SLACK = 64
+_SLICE = 2 << 10
 
 
 def leading_bytes(level: Level, tile: int, count: int, first: int, last: int, filled: int) -> tuple[int, int]:
@@ -111,8 +112,14 @@ class Inflater:
     def _zstd(self, data: memoryview, left: int) -> bytes:
         if self.engine is None:
             self.engine = zstandard.ZstdDecompressor().decompressobj()
-        piece: bytes = self.engine.decompress(data)
-        return piece[:left]
+        pieces, have = [], 0
+        # A few bytes can stand for a block of 128 KiB: in slices, no more than 64 MiB come at once, and no slice after enough.
+        for start in range(0, len(data), _SLICE):
+            if have >= left or self.engine.eof:
+                break
+            pieces.append(self.engine.decompress(data[start : start + _SLICE]))
+            have += len(pieces[-1])
+        return b"".join(pieces)[:left]
 
     def next_stop(self, fed: int, count: int) -> int:
         """Where the next part of a tile should end, judged by what its first `fed` bytes held."""
@@ -126,7 +133,7 @@ class Inflater:
 
 def _lzw(data: memoryview, want: int, key: str) -> bytes | None:
     try:
-        out = bytes(imagecodecs.lzw_decode(bytes(data)))
+        out = bytes(imagecodecs.lzw_decode(bytes(data), out=want))
     except RuntimeError as error:
         raise Fault(ReadStatus.CORRUPT, f"{key}: a tile is damaged ({error})") from None
     return out[:want] if len(out) >= want else None

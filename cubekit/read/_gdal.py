@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import rasterio
 from affine import Affine
 from rasterio.crs import CRS
@@ -23,7 +24,7 @@ from rasterio.windows import Window
 
 from cubekit.read._fault import Fault
 from cubekit.read._layout import Use, decide_nodata
-from cubekit.read._place import CrsLike, level_for, place, source_per_target
+from cubekit.read._place import CrsLike, check_extent, checked_transform, level_for, place, source_per_target
 from cubekit.read._resample import allocate, finish, is_fill, warped
 from cubekit.read._tiff import sniff
 from cubekit.read._transport import Source, Transport
@@ -37,6 +38,7 @@ __all__ = ["DRIVERS", "RemoteFile", "read_with_gdal", "read_with_warp"]
 DRIVERS = {"tiff": "GTiff", "jp2": "JP2OpenJPEG"}
 _BLOCK = 64 << 10
 _KEEP = 256
+_LARGEST = 512 << 20
 
 
 class RemoteFile(io.RawIOBase):
@@ -150,6 +152,7 @@ def _opened(source: Source, transport: Transport, loop: asyncio.AbstractEventLoo
         ):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(name, driver=driver, opener=_Opener(name, remote), **settings) as dataset:
+                _check_blocks(source.key, dataset)
                 yield dataset
     except (RasterioError, OSError) as error:
         raise remote.fault or Fault(
@@ -157,6 +160,15 @@ def _opened(source: Source, transport: Transport, loop: asyncio.AbstractEventLoo
         ) from None
     if remote.fault is not None:
         raise remote.fault
+
+
+def _check_blocks(key: str, dataset: Any) -> None:
+    """A `Fault` for blocks too large to be decoded whole, as GDAL does."""
+    bands = dataset.count if dataset.interleaving is not None and dataset.interleaving.value == "PIXEL" else 1
+    for (height, width), dtype in zip(dataset.block_shapes, dataset.dtypes, strict=True):
+        size = height * width * bands * np.dtype(dtype).itemsize
+        if size > _LARGEST:
+            raise Fault(ReadStatus.REFUSED, f"{key} has blocks of {size} bytes, more than {_LARGEST}")
 
 
 def read_with_gdal(asset: Asset, transport: Transport, loop: asyncio.AbstractEventLoop) -> dict[int, bool]:
@@ -193,6 +205,7 @@ def describe(key: str, dataset: Any, use: Use) -> None:
     transform = dataset.transform
     if transform.is_identity and read.transform:
         transform = Affine(*read.transform[:6])
+    transform = checked_transform(key, transform)
     dtype = dataset.dtypes[read.index - 1]
     decide_nodata(key, dtype, dataset.nodatavals[read.index - 1], use)
     crs = crs_of(key, dataset, read)
@@ -200,6 +213,7 @@ def describe(key: str, dataset: Any, use: Use) -> None:
     sizes = [full, *((-(-full[0] // f), -(-full[1] // f)) for f in dataset.overviews(read.index))]
     level = level_for(sizes, source_per_target(transform, crs, use.grid))
     use.placement = place(transform, crs, sizes[level], level, full, use.grid, read.resampling)
+    check_extent(key, use.placement.rows, use.placement.columns)
     allocate(use, dtype, masked(dataset, read.index))
 
 

@@ -26,6 +26,7 @@ FIRST = 16 << 10
 """Bytes of the first request: holds the directories and the tile tables of a 10980 x 10980 image in tiles of 512."""
 
 _MORE = 4 << 10
+_LONGEST = 4 << 20
 _VERSION = 1
 _LEADER = 8
 _PLAIN = ("width", "height", "tile_width", "tile_height", "samples", "planar", "dtype", "bits", "codec", "predictor", "order", "reason")
@@ -59,6 +60,8 @@ async def more_header(transport: Transport, source: Source, header: Header, shor
 async def _fetch(transport: Transport, source: Source, pieces: Pieces, short: ShortError) -> None:
     if source.size is not None and short.stop > source.size:
         raise Fault(ReadStatus.CORRUPT, f"{source.key} is truncated: its header points at byte {short.stop} of {source.size}")
+    if short.stop - short.start > _LONGEST:
+        raise Fault(ReadStatus.CORRUPT, f"{source.key}: its header claims a value of {short.stop - short.start} bytes")
     stop = max(short.stop, short.start + _MORE)
     pieces.add(short.start, await transport.get(source, short.start, stop, ends=True))
 

@@ -30,7 +30,10 @@ def scheme_of(href: str, local_root: Path | None) -> str:
     scheme, separator, _ = href.partition("://")
     scheme = scheme.lower()
     if separator and scheme in _REMOTE:
-        host = (urlsplit(href).hostname or "").rstrip(".").lower()
+        try:
+            host = (urlsplit(href).hostname or "").rstrip(".").lower()
+        except ValueError as error:
+            raise Fault(ReadStatus.REFUSED, f"href {href[:200]!r} is no address ({error})") from None
         if not host:
             raise Fault(ReadStatus.REFUSED, f"href {href!r} names no host")
         if host in _METADATA_HOSTS:

@@ -7,6 +7,7 @@ from the environment. One instance belongs to one event loop.
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import ssl
 import time
@@ -28,6 +29,8 @@ __all__ = ["Client", "Reply", "Target"]
 _HEAD = 32 << 10
 _IDLE = 30.0
 _RESOLVED = 60.0
+_CHUNK_LINE = 1024
+_HEX = re.compile(rb"[0-9A-Fa-f]{1,15}")
 _SAFE = "%/:=&?~+!$,;'@()*[]-._"
 
 
@@ -65,6 +68,8 @@ class _Connection(asyncio.BufferedProtocol):
         self.position = 0
         self.open_ended = False
         self.chunked = False
+        self.chunk = 0
+        self.plain = bytearray()
         self.cut = False
 
     # -- asyncio's side --------------------------------------------------------------------------------------------------------
@@ -127,7 +132,7 @@ class _Connection(asyncio.BufferedProtocol):
         if self.status in (204, 304) or (declared == "0" and not self.chunked):
             self._finish(memoryview(b""))
             return
-        if self.chunked or declared is None or not declared.isdigit():
+        if self.chunked or declared is None or not declared.isdecimal():
             self.open_ended = not self.chunked
             size = max(1 << 16, len(rest))
         else:
@@ -141,14 +146,46 @@ class _Connection(asyncio.BufferedProtocol):
     def _advance(self) -> None:
         assert self.body is not None
         if self.chunked:
-            if (whole := _dechunk(self.body[: self.position])) is not None:
-                self._finish(memoryview(whole))
+            self._dechunk(bytes(self.body[: self.position]))
         elif self.open_ended:
             if self.position >= self.limit:
                 self.cut = True
                 self._finish(self.body[: self.limit])
         elif self.position == len(self.body):
             self._finish(self.body)
+
+    def _dechunk(self, raw: bytes) -> None:
+        """Take complete parts of a chunked body out of `raw`, up to the limit; what is left waits for more."""
+        assert self.body is not None
+        at = 0
+        while at < len(raw):
+            if self.chunk:
+                piece = raw[at : at + self.chunk]
+                self.plain += piece
+                self.chunk -= len(piece)
+                at += len(piece)
+                if len(self.plain) >= self.limit:
+                    self.cut = True
+                    self._finish(memoryview(self.plain)[: self.limit])
+                    return
+                continue
+            begin = at + 2 if self.plain else at  # after the line end of the chunk before
+            end = raw.find(b"\r\n", begin, begin + _CHUNK_LINE)
+            if end < 0 and len(raw) - begin < _CHUNK_LINE:
+                break
+            size = raw[begin : max(end, begin)].split(b";")[0].strip()
+            if not _HEX.fullmatch(size):
+                self.fail(ConnectionError(f"no chunk but {raw[begin : begin + 20]!r}"))
+                return
+            if not (chunk := int(size, 16)):
+                if len(raw) < end + 4:
+                    break
+                self.cut = raw[end + 2 :] != b"\r\n"  # trailers are not read
+                self._finish(memoryview(self.plain))
+                return
+            self.chunk, at = chunk, end + 2
+        self.position = len(raw) - at
+        self.body[: self.position] = raw[at:]
 
     def _finish(self, body: memoryview) -> None:
         if self.cut or self.open_ended or self.headers.get("connection", "").lower() == "close":
@@ -186,20 +223,6 @@ class _Connection(asyncio.BufferedProtocol):
         return self.waiter
 
 
-def _dechunk(data: memoryview) -> bytearray | None:
-    raw = bytes(data)
-    out, at = bytearray(), 0
-    while (line := raw.find(b"\r\n", at)) >= 0:
-        size = int(raw[at:line].split(b";")[0] or b"0", 16)
-        if size == 0:
-            return out if raw.find(b"\r\n", line + 2) >= 0 else None
-        if len(raw) < line + 2 + size + 2:
-            return None
-        out += raw[line + 2 : line + 2 + size]
-        at = line + 2 + size + 2
-    return None
-
-
 @lru_cache(maxsize=1)
 def _context() -> ssl.SSLContext:
     context = ssl.create_default_context()
@@ -209,7 +232,7 @@ def _context() -> ssl.SSLContext:
 
 @dataclass(slots=True)
 class _Host:
-    """One server: its addresses, its idle connections."""
+    """One server: its addresses, its idle connections, and the moment (monotonic, s) before which it wants no requests."""
 
     name: str
     port: int
@@ -218,6 +241,7 @@ class _Host:
     idle: list[_Connection]
     addresses: list[tuple[str, bool]]
     resolved: float = 0.0
+    held: float = 0.0
 
     @property
     def public(self) -> bool:
@@ -289,7 +313,7 @@ class Client:
         return host
 
     def aim(self, url: str) -> Target:
-        """Whom to ask for a URL, and how."""
+        """Whom to ask for a URL, and how; ValueError for what is no URL."""
         parts = urlsplit(url)
         host = self._host(parts.scheme.lower(), parts.hostname or "", parts.port)
         target = quote(parts.path or "/", safe=_SAFE) + (f"?{quote(parts.query, safe=_SAFE)}" if parts.query else "")
@@ -318,7 +342,10 @@ class Client:
             return await self._through_proxy(host, host.proxy)
         now = time.monotonic()
         if now - host.resolved > _RESOLVED or not host.addresses:
-            found = await loop.getaddrinfo(host.name, host.port, type=socket.SOCK_STREAM)
+            try:
+                found = await loop.getaddrinfo(host.name, host.port, type=socket.SOCK_STREAM)
+            except (ValueError, OverflowError):  # names too long for the DNS, ports beyond 65535
+                raise Fault(ReadStatus.REFUSED, f"{host.name[:100]!r} is no name of a host") from None
             host.addresses = list(dict.fromkeys((str(info[4][0]), check_address(str(info[4][0]))) for info in found))
             host.resolved = now
         problem: OSError | None = None

@@ -14,7 +14,7 @@ from affine import Affine
 from cubekit.grid import Grid
 from cubekit.read._decode import leading_bytes
 from cubekit.read._fault import Fault
-from cubekit.read._place import Placement, level_for, place, source_per_target
+from cubekit.read._place import Placement, check_extent, checked_transform, level_for, place, source_per_target
 from cubekit.read._tiff import Header, Level
 from cubekit.read._types import AssetRead, ReadOptions, ReadStatus
 
@@ -22,6 +22,7 @@ __all__ = ["Crop", "GdalNeeded", "Layout", "Range", "Tile", "Use", "decide_nodat
 
 _METADATA = 256 << 10
 _LONGEST = 4 << 20
+_LARGEST = 256 << 20
 
 
 class GdalNeeded(Exception):
@@ -127,6 +128,7 @@ def lay_out(key: str, header: Header, uses: Iterable[Use], options: ReadOptions)
         use.placement = place(transform, epsg, sizes[number], number, (full.width, full.height), use.grid, use.read.resampling)
         if use.placement.empty:
             continue
+        check_extent(key, use.placement.rows, use.placement.columns, (level.tile_height, level.tile_width))
         if level.reason:
             raise GdalNeeded(level.reason)
         if use.read.index > level.samples:
@@ -151,7 +153,7 @@ def _georeference(key: str, header: Header, read: AssetRead) -> tuple[int, Affin
     transform = header.transform or (tuple(read.transform[:6]) if read.transform else None)
     if epsg is None or transform is None:
         raise GdalNeeded("its georeference is not one of plain GeoTIFF keys")
-    return epsg, Affine(*transform)
+    return epsg, checked_transform(key, Affine(*transform))
 
 
 def decide_nodata(key: str, source: str, declared: float | None, use: Use) -> None:
@@ -205,6 +207,8 @@ def _collect(
                 _check_entry(key, header, index, offset, count)
                 tile = tiles[number, masks, index] = Tile(level, index, offset, count, min(th, level.height - row * th), rows)
             tile.rows = (min(tile.rows[0], rows[0]), max(tile.rows[1], rows[1]))
+            if tile.inflated > _LARGEST:
+                raise Fault(ReadStatus.REFUSED, f"{key}: {tile.rows[1]} rows of tile {index} are {tile.inflated} bytes, more than {_LARGEST}")
             place_ = (row * th + rows[0] - top, column * tw + columns[0] - left)
             tile.crops.append(Crop(use, rows, columns, *place_, sample, masks))
 

@@ -16,6 +16,7 @@ from cubekit.read._fault import Fault
 from cubekit.read._gdal import _opened as opened
 from cubekit.read._gdal import crs_of
 from cubekit.read._loop import background
+from cubekit.read._place import check_extent, checked_transform
 from cubekit.read._transport import Source, Transport
 from cubekit.read._types import AssetOutcome, AssetRead, ReadOptions, ReadStatus, Sign
 from cubekit.typing import BBox
@@ -78,11 +79,12 @@ def read_native(
 def _window(read: AssetRead, bounds: BBox, source: Source, transport: Transport, loop: asyncio.AbstractEventLoop) -> NativeWindow:
     with opened(source, transport, loop) as dataset:
         crs_of(source.key, dataset, read)
-        inverse = ~dataset.transform
+        inverse = ~checked_transform(source.key, dataset.transform)
         west, south, east, north = bounds
         columns, rows = zip(inverse @ (west, north), inverse @ (east, south), strict=True)
         left, right = (int(np.clip(edge, 0, dataset.width)) for edge in (np.floor(min(columns)), np.ceil(max(columns))))
         top, bottom = (int(np.clip(edge, 0, dataset.height)) for edge in (np.floor(min(rows)), np.ceil(max(rows))))
+        check_extent(source.key, (top, bottom), (left, right))
         values = dataset.read(read.index, window=Window(left, top, right - left, bottom - top))
         transform = dataset.transform @ Affine.translation(left, top)
         nodata = dataset.nodatavals[read.index - 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,9 +13,11 @@ from affine import Affine
 from pyproj import Transformer
 
 from cubekit.grid import Grid
+from cubekit.read._fault import Fault
+from cubekit.read._types import ReadStatus
 from cubekit.typing import Resampling
 
-__all__ = ["CrsLike", "Method", "Placement", "level_for", "moved", "place", "scaled", "source_per_target"]
+__all__ = ["CrsLike", "Method", "Placement", "check_extent", "checked_transform", "level_for", "moved", "place", "scaled", "source_per_target"]
 
 CrsLike: TypeAlias = int | str
 """EPSG code, or WKT where there is none."""
@@ -24,6 +27,8 @@ Method: TypeAlias = Literal["copy", "repeat", "mean", "pick", "warp"]
 # A pixel edge is "the same" within this share of a pixel; a level "not coarser" within this share of a resolution.
 _PHASE = 1e-4
 _COARSER = 1e-3
+_SMALLEST, _FARTHEST = 1e-8, 1e9
+_MOST = 2**28
 _thread = threading.local()
 
 
@@ -97,6 +102,23 @@ def level_for(sizes: list[tuple[int, int]], ratio: float) -> int:
 
 
 @lru_cache(maxsize=16384)
+def check_extent(key: str, rows: tuple[int, int], columns: tuple[int, int], tile: tuple[int, int] = (16, 16)) -> None:
+    """A `Fault` where a window has more pixels or (height, width) tiles than any sensible grid needs of any sensible raster."""
+    height, width = max(0, rows[1] - rows[0]), max(0, columns[1] - columns[0])
+    if height * width > _MOST or (height // tile[0] + 1) * (width // tile[1] + 1) > _MOST >> 10:
+        raise Fault(ReadStatus.REFUSED, f"{key}: {height} x {width} of its pixels lie in the grid, more than are read at once")
+
+
+def checked_transform(key: str, transform: Affine) -> Affine:
+    """The transform, if pixels of that size and place can be on Earth; else a `Fault`."""
+    a, b, c, d, e, f = transform[:6]
+    sizes = math.hypot(a, d), math.hypot(b, e)
+    sane = all(_SMALLEST < size < _FARTHEST for size in sizes) and abs(a * e - b * d) > 1e-6 * sizes[0] * sizes[1]
+    if not (sane and abs(c) < _FARTHEST and abs(f) < _FARTHEST):
+        raise Fault(ReadStatus.CORRUPT, f"{key} has no usable georeference: {tuple(transform[:6])}")
+    return transform
+
+
 def place(
     transform: Affine, crs: CrsLike, size: tuple[int, int], level: int, full: tuple[int, int], grid: Grid, resampling: Resampling
 ) -> Placement:

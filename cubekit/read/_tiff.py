@@ -21,6 +21,7 @@ _KINDS = {1: "u", 2: "i", 3: "f"}
 _TABLE = 256 << 10
 _MAX_LEVELS = 64
 _USER_DEFINED = 32767
+_MAX_SIDE = 10_000_000
 
 
 @dataclass(slots=True)
@@ -121,6 +122,7 @@ class Header:
     size: int | None = None
     reason: str = ""
     maskless: bool = False
+    visited: set[int] = field(default_factory=set)
 
     @classmethod
     def start(cls, pieces: Pieces) -> Header:
@@ -136,6 +138,7 @@ class Header:
         if not self.following:
             return False
         directory = Directory.parse(self.pieces, self.order, self.big, self.following)
+        self.visited.add(self.following)
         kind = directory.number(self.pieces, 254)
         level = _level(self.pieces, directory)
         if not self.levels:
@@ -147,7 +150,8 @@ class Header:
                 self.masks[same[0]] = level
         elif kind & 1 and level.width <= self.levels[-1].width:
             self.levels.append(level)
-        self.following = directory.following if len(self.levels) + len(self.masks) < _MAX_LEVELS else 0
+        onward = directory.following not in self.visited and len(self.visited) < _MAX_LEVELS
+        self.following = directory.following if onward else 0
         return True
 
     def forget_pieces(self) -> None:
@@ -227,7 +231,7 @@ def _level(pieces: Pieces, directory: Directory) -> Level:
     elif number(266, 1) != 1:
         reason = "its bits are stored in reverse"
     width, height = number(256), number(257)
-    if width <= 0 or height <= 0:
+    if not (0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE):
         raise Fault(ReadStatus.CORRUPT, f"TIFF image of {width} x {height} pixels")
     return Level(
         width=width,

@@ -73,6 +73,7 @@ class Transport:
         self._sign = sign
         self._fresh = sign is not None and _takes_fresh(sign)
         self._executor = executor
+        self._renewals: dict[str, float] = {}
 
     async def get(self, source: Source, start: int, stop: int, *, ends: bool = False) -> memoryview:
         """Bytes `start` to `stop` (exclusive) of a source; fewer only if the object ends there and `ends` allows it.
@@ -93,12 +94,13 @@ class Transport:
                 if reply.status in (200, 206):
                     return _body(source, reply, start, stop, ends)
                 if reply.status in (400, 401, 403) and self._sign is not None and not renewed:
-                    renewed, source.signed_at = True, -1e9
-                    await self._signed(source, fresh=True)
+                    renewed = True
+                    await self._renewed(source)
                     continue
                 _raise_for(source, reply)
                 fault = Fault(ReadStatus.FAILED, f"{source.key}: HTTP {reply.status} after {attempt + 1} tries")
                 wait = _retry_after(reply.headers.get("retry-after"))
+                self._hold(source, wait, deadline)
             except TimeoutError as error:
                 fault = Fault(ReadStatus.TIMED_OUT, f"{source.key}: {error} ({attempt + 1} tries)")
             except ssl.SSLCertVerificationError as error:
@@ -133,8 +135,9 @@ class Transport:
             await self._signed(source)
         url = source.signed or source.href
         if source.target is None or source.target[0] != url:
-            source.target = (url, self._client.aim(url))
+            source.target = (url, _aimed(self._client, url))
         target = source.target[1]
+        await _allowed(source, target, deadline)
         options = self._options
         public = False
         for _ in range(6):
@@ -152,10 +155,33 @@ class Transport:
             if reply.status not in _REDIRECT:
                 return reply
             public = public or reply.public
-            onward = urljoin(url, reply.headers.get("location", ""))
-            check_redirect(url, onward)
-            url, target = onward, self._client.aim(onward)
+            url, target = self._onward(url, reply.headers.get("location", ""))
         raise Fault(ReadStatus.FAILED, f"{source.key}: more than 5 redirects")
+
+    def _onward(self, url: str, location: str) -> tuple[str, Target]:
+        """Where a redirect leads, if it may be followed."""
+        try:
+            onward = urljoin(url, location)
+            check_redirect(url, onward)
+        except ValueError:
+            raise Fault(ReadStatus.REFUSED, f"redirect from {url!r} to {location[:200]!r}, which is no address") from None
+        return onward, _aimed(self._client, onward)
+
+    @staticmethod
+    def _hold(source: Source, seconds: float, deadline: float) -> None:
+        """Keep all requests from a host that asks to wait; longer than they could, they are left to fail one by one."""
+        until = time.monotonic() + seconds
+        if seconds and source.target is not None and until < deadline:
+            host = source.target[1].host
+            host.held = max(host.held, until)
+
+    async def _renewed(self, source: Source) -> None:
+        """Sign anew what was refused; one new token serves all sources of a folder whose signatures are older than it."""
+        folder = "/".join(source.href.split("/", 4)[:4])  # https, host and container
+        fresh = source.signed_at >= self._renewals.get(folder, -1e9)
+        await self._signed(source, fresh=fresh)
+        if fresh:
+            self._renewals[folder] = max(self._renewals.get(folder, -1e9), source.signed_at)
 
     async def _signed(self, source: Source, *, fresh: bool = False) -> None:
         """Sign in a thread: a signer may ask a token service."""
@@ -173,6 +199,21 @@ class _Partial(OSError):
     """A whole answer, but not of the bytes asked for."""
 
 
+def _aimed(client: Client, url: str) -> Target:
+    try:
+        return client.aim(url)
+    except ValueError as error:
+        raise Fault(ReadStatus.REFUSED, f"{url[:200]!r} is no address ({error})") from None
+
+
+async def _allowed(source: Source, target: Target, deadline: float) -> None:
+    """Wait while the host wants no requests; those that waited come one after the other within a moment."""
+    while (pause := target.host.held - time.monotonic()) > 0:
+        if time.monotonic() + pause >= deadline:
+            raise Fault(ReadStatus.TIMED_OUT, f"{source.key}: {target.host.name} asks to wait longer than there is time")
+        await asyncio.sleep(pause * random.uniform(1.0, 1.1))
+
+
 def _body(source: Source, reply: Reply, start: int, stop: int, ends: bool) -> memoryview:
     kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in ("text/html", "application/xhtml+xml") and reply.status == 200:
@@ -182,7 +223,7 @@ def _body(source: Source, reply: Reply, start: int, stop: int, ends: bool) -> me
     else:
         declared = reply.headers.get("content-length", "")
         # Without a declared length the answer ends where the object does, unless we stopped it.
-        size = int(declared) if declared.isdigit() else None if len(reply.body) >= stop else len(reply.body)
+        size = int(declared) if declared.isdecimal() else None if len(reply.body) >= stop else len(reply.body)
         if start and len(reply.body) < min(stop, size or stop):
             raise Fault(ReadStatus.FAILED, f"{source.key}: the server ignores byte ranges and the object is too large to be read whole")
         body = reply.body[start:stop]
@@ -207,9 +248,9 @@ def _ranged(source: Source, reply: Reply, start: int, ends: bool) -> int | None:
     first, _, last = span.partition("-")
     if text and first.strip() != str(start):
         raise _Partial(f"range {text!r} answered for bytes from {start}")
-    if total.isdigit():
+    if total.isdecimal():
         return int(total)
-    return int(last) + 1 if ends and last.strip().isdigit() and len(reply.body) == int(last) + 1 - start else None
+    return int(last) + 1 if ends and last.strip().isdecimal() and len(reply.body) == int(last) + 1 - start else None
 
 
 def _validate(source: Source, reply: Reply, size: int | None) -> None:
@@ -257,11 +298,11 @@ def _retry_after(value: str | None) -> float:
     """Seconds of a Retry-After header: a number or a date."""
     if not value:
         return 0.0
-    if value.strip().isdigit():
+    if value.strip().isdecimal():
         return float(value)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError, TypeError):
         return 0.0
 
 

@@ -25,6 +25,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -50,7 +51,8 @@ class RangeServer:
         Faults, tried in order; the first that applies decides. Keys of a rule: ``path`` (regular expression, searched),
         ``method``, ``start`` (``"zero"`` or ``"later"``: first byte asked for), ``skip`` (matches let through first),
         ``times`` (matches it applies to; default all), ``every`` (of the matches, only each n-th), ``unless_query`` (mapping:
-        applies unless the query holds these values) and what to do: ``status`` with ``headers`` and ``body``; ``reset_after`` /
+        applies unless the query holds these values), ``unless_future`` (applies unless that parameter is an ISO time to come) and what
+        to do: ``status`` with ``headers`` and ``body``; ``reset_after`` /
         ``close_after`` / ``stall_after`` (body bytes sent before the connection is reset, closed or left silent); ``delay``
         (extra seconds); ``etag``; ``ignore_range`` (status 200 and the whole file); ``content_type``; ``damage`` (the body's
         bytes inverted); ``length`` (the answer is cut to so many bytes, honestly declared).
@@ -92,7 +94,8 @@ class RangeServer:
 
     def stats(self, *, reset: bool = False) -> dict[str, Any]:
         """Counts since the start or the last reset: ``requests``, ``gets``, ``heads``, ``bytes`` (of bodies), ``connections``,
-        ``statuses``, ``ranges`` (list of [path, first, last, status] in order) and ``cpu`` (seconds)."""
+        ``statuses``, ``ranges`` (list of [path, first, last, status] in order), ``times`` (when each of them was asked, s) and ``cpu``
+        (seconds)."""
         return self._ask({"stats": {"reset": reset}})
 
     def close(self) -> None:
@@ -134,6 +137,8 @@ class _Rule:
             return False
         if "unless_query" in spec and all(query.get(key) == [value] for key, value in spec["unless_query"].items()):
             return False
+        if "unless_future" in spec and _is_future(query.get(spec["unless_future"], [""])[0]):
+            return False
         self.seen += 1
         if self.seen <= spec.get("skip", 0) or self.used >= spec.get("times", float("inf")):
             return False
@@ -141,6 +146,13 @@ class _Rule:
             return False
         self.used += 1
         return True
+
+
+def _is_future(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text) > datetime.now(UTC)
+    except ValueError:
+        return False
 
 
 class _Connection:
@@ -180,6 +192,7 @@ class _Server:
         self.counts: Counter[str] = Counter()
         self.statuses: Counter[str] = Counter()
         self.ranges: list[list[Any]] = []
+        self.times: list[float] = []
         self.cpu = time.process_time()
 
     # -- control ---------------------------------------------------------------------------------------------------------------
@@ -201,6 +214,7 @@ class _Server:
                 **{key: self.counts[key] for key in ("requests", "gets", "heads", "bytes", "connections")},
                 "statuses": dict(self.statuses),
                 "ranges": self.ranges,
+                "times": self.times,
                 "cpu": time.process_time() - self.cpu,
             }
             if message["stats"].get("reset"):
@@ -414,6 +428,7 @@ class _Server:
         self.statuses[str(status)] += 1
         self.counts["bytes"] += len(body)
         self.ranges.append([path, span[0], span[1] - 1, status])
+        self.times.append(time.perf_counter())
         parts = [memoryview("\r\n".join([*lines, "", ""]).encode("latin-1"))]
         if end and not len(body) and rule[f"{end}_after"] < 0:
             parts = []

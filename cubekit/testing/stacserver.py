@@ -176,6 +176,12 @@ class StacServer(_Server):
         self._faults, self._always = list(faults), always
         self._pages = 0
 
+    def script(self, faults: Sequence[Fault | None] = (), always: Fault | None = None) -> None:
+        """Replace the faults, and forget what has arrived."""
+        with self.lock:
+            self._faults, self._always = list(faults), always
+            self.records.clear()
+
     @property
     def searches(self) -> list[Record]:
         """Requests for a search that have arrived."""

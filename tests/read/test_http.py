@@ -143,10 +143,37 @@ def test_connections_are_kept_and_bounded(tmp_path: Path) -> None:
 
 
 def test_chunks_are_undone_only_when_whole() -> None:
-    whole = b"3\r\nabc\r\n0\r\n\r\n"
-    assert http._dechunk(memoryview(whole)) == b"abc"
-    for cut in range(len(whole) - 2):
-        assert http._dechunk(memoryview(whole[:cut])) is None
+    whole = b"3\r\nabc\r\n4;x=y\r\nd\r\nf\r\n0\r\n\r\n"
+    for step in range(1, len(whole) + 1):
+        assert _chunked([whole[at : at + step] for at in range(0, len(whole), step)]) == b"abcd\r\nf"
+    for cut in range(len(whole)):
+        assert _chunked([whole[:cut]]) is None
+
+
+@pytest.mark.parametrize("line", [b"-6", b"zz", b"", b"0x3", b"1" * 2000, b"fffffffffffffffff"])
+def test_what_is_no_chunk_ends_the_request(line: bytes) -> None:
+    with pytest.raises(ConnectionError, match="no chunk"):
+        _chunked([line + b"\r\nabcdefgh\r\n"])
+
+
+def test_chunks_end_at_the_limit() -> None:
+    assert _chunked([b"fffffff\r\n", *[b"x" * 60_000] * 9], limit=100_000) == b"x" * 100_000
+
+
+def _chunked(pieces: list[bytes], limit: int = 1000) -> bytes | None:
+    """Body that a connection makes of a chunked answer that arrives in pieces; None while it waits for more."""
+
+    async def run() -> bytes | None:
+        connection = http._Connection()
+        connection.waiter = asyncio.get_running_loop().create_future()
+        connection._begin(limit)
+        for piece in [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", *pieces]:
+            if not connection.waiter.done():
+                connection.get_buffer(-1)[: len(piece)] = piece
+                connection.buffer_updated(len(piece))
+        return bytes(connection.waiter.result()[2]) if connection.waiter.done() else None
+
+    return asyncio.run(run())
 
 
 def test_the_client_closes_its_idle_connections() -> None:

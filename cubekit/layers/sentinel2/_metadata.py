@@ -96,14 +96,14 @@ def fetch_angles(layer: Sentinel2, items: Sequence[Item], request: LayerRequest,
         else:
             angles[item_key(item)] = known
     hrefs = [str(item.granule_metadata) for item in unread]
-    answers = read_bytes(hrefs, sign=catalog.sign, options=request.session.read_options(catalog))
+
+    def account(requests: int, size: int, retries: int) -> None:
+        request.tally.add(requests=requests, bytes=size, retries=retries)
+
+    answers = read_bytes(hrefs, sign=catalog.sign, options=request.session.read_options(catalog), account=account)
     for item, href, answer in zip(unread, hrefs, answers, strict=True):
-        if isinstance(answer, bytes):
-            request.tally.add(requests=1, bytes=len(answer))
-            if pins is not None:
-                pins.see_bytes(href, answer)
-        else:
-            request.tally.add(requests=answer.requests, bytes=answer.bytes, retries=answer.retries)
+        if isinstance(answer, bytes) and pins is not None:
+            pins.see_bytes(href, answer)
         angles[item_key(item)] = field = _field(item, answer, bands)
         if isinstance(field, CField):
             store.put((href, bands), field)

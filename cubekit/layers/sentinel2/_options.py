@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from cubekit.bands import sentinel2_bands
+from cubekit.redact import redact
 
 __all__ = ["BANDS", "CatalogNames", "Nbar", "Resampling"]
 
@@ -20,7 +21,15 @@ def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
-CatalogNames = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+def _without_secrets(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Recipes are stored in every cube, so they hold no credentials."""
+    for name in names:
+        if redact(name) != name:
+            raise ValueError("the address of a catalogue may not hold credentials; keep them in ~/.netrc or in its own settings")
+    return names
+
+
+CatalogNames = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1), AfterValidator(_without_secrets)]
 """One catalogue (name, URL or path), or several as fallbacks in order."""
 
 Classes = Annotated[tuple[Annotated[int, Field(ge=1, le=11)], ...], BeforeValidator(_as_tuple)]
