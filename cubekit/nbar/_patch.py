@@ -14,9 +14,8 @@ import numpy as np
 from numba import njit
 
 from cubekit.errors import InputError
-from cubekit.nbar._field import MARGIN, CField, Detectors, Int8Array
-from cubekit.nbar._pixels import HALF, seam_value
-from cubekit.nbar._scan import NODES
+from cubekit.nbar._field import CField, Detectors, Int8Array
+from cubekit.nbar._pixels import seam_value
 from cubekit.nbar._status import NbarStatus
 from cubekit.nbar._target import TargetSun
 from cubekit.typing import FloatArray

@@ -34,12 +34,12 @@ def test_missing_metadata_is_flagged_dropped_or_fails(cut: Cut) -> None:
     copy = cut(*SCENES)
     whole, raw = copy.load(), copy.load(nbar="none")
     unsettled(copy)
-    with pytest.warns(ScienceWarning, match=f"No granule angles for {copy.items[1]['id']}"):
+    with pytest.warns(ScienceWarning, match=f"No NBAR for {copy.items[1]['id']}"):
         flagged = copy.load(nbar=Nbar(missing="flag"))
     assert flagged.nbar_status.sel(band="B04").values.tolist() == [NbarStatus.applied, NbarStatus.no_metadata, NbarStatus.applied]
     np.testing.assert_array_equal(flagged.B04.values[1], raw.B04.values[1])
     np.testing.assert_array_equal(flagged.B04.values[[0, 2]], whole.B04.values[[0, 2]])
-    with pytest.warns(ScienceWarning, match="No granule angles"):
+    with pytest.warns(ScienceWarning, match="No NBAR"):
         dropped = copy.load(nbar=Nbar(missing="drop"))
     assert dropped.attrs["sentinel2_scenes_without_nbar"] == copy.items[1]["id"]
     np.testing.assert_array_equal(dropped.B04.values, whole.B04.values[[0, 2]])
@@ -144,7 +144,7 @@ def test_little_memory_gives_the_same_cube(cut: Cut, tmp_path: Path, options: di
     lon, lat = copy.world.sites["centre"]
     digests = set()
     for memory in (2 << 30, 1_000):
-        with pytest.warns(ScienceWarning, match="No granule angles"):
+        with pytest.warns(ScienceWarning, match="No NBAR"):
             result = run_build(
                 lat, lon, "2021-04-01", "2022-04-01", out=tmp_path / f"{memory}.zarr", recipe=recipe, session=Session(memory=memory)
             )

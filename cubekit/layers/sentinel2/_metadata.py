@@ -120,14 +120,14 @@ def fetch_angles(layer: Sentinel2, items: Sequence[Item], request: LayerRequest,
 
 def _field(item: Item, content: bytes | AssetOutcome, bands: Sequence[str]) -> CField | NbarStatus:
     if not isinstance(content, bytes):
-        warnings.warn(f"No granule angles for {item.id}: metadata: {content.message}", ScienceWarning, stacklevel=2)
+        warnings.warn(f"No NBAR for {item.id}: granule metadata: {content.message}", ScienceWarning, stacklevel=2)
         return NbarStatus.no_metadata
     try:
         parsed = parse_granule_angles(content, source=item.id)
         if item.tile is not None:
             parsed.check_tile(item.tile)
     except (ReadError, InputError) as error:
-        warnings.warn(f"No granule angles for {item.id}: {error}", ScienceWarning, stacklevel=2)
+        warnings.warn(f"No NBAR for {item.id}: {error}", ScienceWarning, stacklevel=2)
         return NbarStatus.no_metadata
     return CField.from_angles(parsed, bands)
 
