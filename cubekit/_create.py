@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from cubekit.catalog import Catalog, Item, open_catalog
+from cubekit.catalog import Catalog, Item
 from cubekit.errors import InputError, NothingFoundError, ReadError
 from cubekit.grid import Grid, transformer
+from cubekit.layers import Session
 from cubekit.read import AssetRead, ReadOptions, lazy_stack
 from cubekit.redact import redact
 from cubekit.site import TimeRange
@@ -59,7 +60,7 @@ def create(
     edge_size, units, resolution
         Size of the square, see `cubekit.grid.Grid.around`; the number of pixels is exactly what is asked for, even or odd.
     stac
-        Catalogue: name, URL or path; or a mapping of these to the collections they hold.
+        Catalogue: name (also ``"demo"``), URL or path; or a mapping of these to the collections they hold.
     gee
         Must be False: Google Earth Engine is not a catalogue of files.
     stackstac_kw
@@ -102,9 +103,10 @@ def create(
     time = TimeRange(start_date, end_date)  # type: ignore[arg-type]
     options = session_options or ReadOptions(engine=engine)  # type: ignore[arg-type]
     settings = dict(stackstac_kw or {})
+    session = Session()
     cubes = []
     for name, where, wanted in _requests(collection, stac, bands):
-        catalog = open_catalog(where)
+        catalog = session.catalog((where,))
         items = catalog.search(name, grid.search_boxes(), time.start, time.end, **kwargs)
         if not items:
             raise NothingFoundError(

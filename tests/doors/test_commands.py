@@ -271,7 +271,7 @@ def start(arguments: list[str], *, stop_at: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
-@pytest.mark.parametrize("stage", ["search: 1/1", "correct"])
+@pytest.mark.parametrize("stage", [pytest.param("search: 1/1", marks=pytest.mark.slow), "correct"])
 def test_what_is_stopped_leaves_nothing_under_the_name(
     world: World, here: list[str], tmp_path: Path, sent: signal.Signals, code: int, stage: str
 ) -> None:

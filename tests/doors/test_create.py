@@ -224,6 +224,12 @@ def test_catalogues_by_collection(world: World) -> None:
         both(world, stac={str(world.catalog): [S2]})
 
 
+def test_the_demo_catalogue_goes_by_its_name(world: World) -> None:
+    cube = create(world, stac="demo")
+    assert cube.attrs["stac"] == "demo"
+    np.testing.assert_array_equal(cube, create(world))
+
+
 def test_all_rasters_by_default(world: World) -> None:
     assert {"B02", "B8A", "SCL"} <= set(create(world, bands=None, edge_size=4, days=("2021-06-01", "2021-06-12")).band.values.tolist())
 
