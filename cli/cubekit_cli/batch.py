@@ -144,6 +144,7 @@ def _tell(done: BatchReport, registry: str, as_json: bool) -> None:
                 "seconds": round(done.seconds, 1),
                 "bytes": sum(entry.bytes for entry in done.outcomes),
                 "interrupted": done.interrupted,
+                "gave_up": done.gave_up,
                 "registry": registry,
                 "failures": failures,
             }
@@ -152,6 +153,8 @@ def _tell(done: BatchReport, registry: str, as_json: bool) -> None:
     counts = ", ".join(f"{count} {name}" for name, count in done.counts.items()) or "nothing to do"
     read = bytes_(sum(entry.bytes for entry in done.outcomes))
     stop = "; interrupted, run again to go on" if done.interrupted else ""
+    if done.gave_up:
+        typer.echo(f"Error: {done.gave_up}. Try again later; what is built stays.", err=True)
     typer.echo(f"{counts}; {done.skipped} were done before; {read} read in {span(done.seconds)}{stop}")
     if registry:
         typer.echo(f"Registry: {registry}")

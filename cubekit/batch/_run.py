@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -23,8 +24,11 @@ from cubekit.errors import InputError
 
 __all__ = ["BatchReport", "Progress", "RunOptions", "reasons", "run"]
 
-_THROTTLED = 5
+_THROTTLED = 3
 """Attempts of a job that a service keeps turning away."""
+
+_PATIENCE = 3
+"""Jobs in a row that a service turned away for good, after which nobody asks it any more."""
 
 _GRACE = 20.0
 """Seconds that running jobs have after SIGTERM, as batch systems send it before they kill."""
@@ -135,6 +139,8 @@ class BatchReport:
         Wall time.
     interrupted
         Whether somebody stopped it.
+    gave_up
+        Why the run stopped itself, such as a catalogue that turns everybody away; empty if it did not.
     """
 
     planned: int
@@ -142,6 +148,7 @@ class BatchReport:
     outcomes: tuple[Outcome, ...]
     seconds: float
     interrupted: bool = False
+    gave_up: str = ""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -160,6 +167,8 @@ class BatchReport:
         """
         if self.interrupted:
             return 130
+        if self.gave_up:
+            return 3
         codes = {Status(outcome.status).exit_code for outcome in self.failed}
         if not codes:
             return 0
@@ -236,19 +245,23 @@ def run(
     if not todo:
         return BatchReport(len(jobs), skipped, (), time.monotonic() - began)
     settler = _Settler(todo, options, progress)
-    setup = _setup(jobs, options, build, describe, sweep)
-    with _signals(stop) as stopping:
+    with tempfile.TemporaryDirectory(prefix="cubekit-batch-") as waiting, _signals(stop) as stopping:
+        setup = _setup(jobs, options, waiting, build, describe, sweep)
         with closing(_execute(settler, setup, options, stopping)) as outcomes:
             for outcome in outcomes:
                 settler.report(outcome)
+                if settler.gave_up:
+                    stopping.gently.set()
                 if stopping.gently.is_set():
                     settler.queue.close()
         ended = sum(outcome.status != Status.STOPPED for outcome in settler.outcomes)
-        interrupted = stopping.gently.is_set() and ended < len(todo)
-    return BatchReport(len(jobs), skipped, tuple(settler.outcomes), time.monotonic() - began, interrupted)
+        interrupted = stopping.gently.is_set() and ended < len(todo) and not settler.gave_up
+    return BatchReport(
+        len(jobs), skipped, tuple(settler.outcomes), time.monotonic() - began, interrupted and not settler.gave_up, settler.gave_up
+    )
 
 
-def _setup(jobs: Plan, options: RunOptions, build: Any, describe: Any, sweep: Any) -> Setup:
+def _setup(jobs: Plan, options: RunOptions, waiting: str, build: Any, describe: Any, sweep: Any) -> Setup:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cache = options.cache_dir or ("" if "://" in jobs.root else f"{jobs.root}/cache")
     threads = options.threads or (max(1, cores // _workers(options)) if not options.scheduler else None)
@@ -262,6 +275,7 @@ def _setup(jobs: Plan, options: RunOptions, build: Any, describe: Any, sweep: An
         cache_dir=cache,
         threads=threads,
         memory=_stack_memory(options),
+        waiting=waiting,
     )
 
 
@@ -308,10 +322,12 @@ class _Settler:
         self._options, self._progress = options, progress
         self._sums: Counter[str] = Counter()
         self._began = time.monotonic()
+        self._turned_away = 0
+        self.gave_up = ""
 
     def settle(self, outcome: Outcome) -> Outcome | None:
         """The outcome, or None where its job is tried again; called from any thread."""
-        if outcome.retry_after is not None:
+        if outcome.retry_after is not None and not self.gave_up:
             self.queue.hold(outcome.retry_after)
         again = outcome.retry_after is not None and outcome.attempts < _THROTTLED
         again |= outcome.status == Status.KILLED and outcome.attempts <= self._options.retries
@@ -319,6 +335,9 @@ class _Settler:
             self.queue.again(self._jobs[outcome.id], outcome.attempts + 1)
             return None
         self.queue.done()
+        self._turned_away = self._turned_away + 1 if outcome.retry_after is not None else 0
+        if self._turned_away >= _PATIENCE:
+            self.gave_up = f"{_PATIENCE} sites in a row were turned away: {outcome.message}"
         return replace(outcome, item={})
 
     def report(self, outcome: Outcome | None) -> None:

@@ -70,6 +70,8 @@ class Setup:
         writer of a path left. The last two may be empty.
     engine, cache_dir, threads, memory
         Of the `cubekit.layers.Session`.
+    waiting
+        Folder by which the processes of a machine share the patience that a catalogue asks for.
     """
 
     root: str
@@ -81,6 +83,7 @@ class Setup:
     cache_dir: str = ""
     threads: int | None = None
     memory: int = 2 << 30
+    waiting: str = ""
 
 
 def callable_name(function: Callable[..., Any] | str) -> str:
@@ -122,8 +125,10 @@ class Task:
     """Runs jobs one after the other in this process; catalogues, headers and caches stay open between them."""
 
     def __init__(self, setup: Setup) -> None:
+        from cubekit.catalog import share_waiting
         from cubekit.layers import Session
 
+        share_waiting(setup.waiting or None)
         self._build = resolve(setup.build)
         self._describe = resolve(setup.describe) if setup.describe else None
         self._recipe = parse_recipe(json.loads(setup.recipe))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,34 +19,13 @@ from urllib3.util.retry import Retry
 
 from cubekit.catalog._options import ApiOptions
 from cubekit.catalog._request import Request
+from cubekit.catalog._waiting import Throttle
 from cubekit.errors import AccessDeniedError, CatalogError
 
 __all__ = ["ApiClient"]
 
 RETRIED = (408, 425, 429, 500, 502, 503, 504)
 _DOWN = "Try again later, or give a list of catalogues to fall back on"
-
-
-class Throttle:
-    """Moment before which nobody sharing this catalogue sends a request: one answer of 429 holds all threads back."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._not_before = 0.0
-
-    def hold(self, seconds: float) -> None:
-        """Let everybody wait for `seconds` from now."""
-        with self._lock:
-            self._not_before = max(self._not_before, time.monotonic() + seconds)
-
-    def wait(self, deadline: float, url: str) -> None:
-        """Sleep until requests are allowed again; `CatalogError` at once if that is beyond the deadline."""
-        with self._lock:
-            pause = self._not_before - time.monotonic()
-        if time.monotonic() + max(pause, 0.0) > deadline:
-            raise CatalogError(f"{_shown(url)} did not answer in the time allowed for a search", remedy=_DOWN, url=url)
-        if pause > 0:
-            time.sleep(pause)
 
 
 class _Patience(Retry):
@@ -87,8 +65,9 @@ class _Patience(Retry):
                 f"{_shown(self.clock.url)} asks to wait {asked:.0f} s, more than max_wait={self.options.max_wait:g} s",
                 remedy=_DOWN,
                 url=self.clock.url,
+                retry_after=asked,
             )
-        self.throttle.hold(asked if asked is not None else self.get_backoff_time())
+        self.throttle.hold(asked if asked is not None else self.get_backoff_time(), self.clock.url)
         self.throttle.wait(self.clock.deadline, self.clock.url)
 
     def _asked(self, response: BaseHTTPResponse | None) -> float | None:
@@ -125,7 +104,7 @@ class _Session(StacApiIO):
         failure = ""
         for attempt in range(self.options.retries + 1):
             if attempt:
-                self.throttle.hold(min(self.options.backoff * 2 ** (attempt - 1), self.options.max_wait))
+                self.throttle.hold(min(self.options.backoff * 2 ** (attempt - 1), self.options.max_wait), request.url)
             self.throttle.wait(deadline, request.url)
             try:
                 status, kind, content = self._send(request)

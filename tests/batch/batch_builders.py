@@ -96,6 +96,8 @@ def trouble(name, out):
     if kind == "print":
         print(f"https://a.blob/x.tif?sig={SECRET}", flush=True)
         os.write(2, f"token={SECRET}\n".encode())
+    if kind == "refused":
+        raise CatalogError("503 Service Unavailable", remedy="Wait", retry_after=0.01)
     if kind == "throttle" and once(name):
         raise CatalogError("429 Too Many Requests", remedy="Wait", retry_after=1.0)
 

@@ -201,6 +201,7 @@ def test_ctrl_c_lets_the_running_site_finish_and_the_next_run_goes_on(files, cub
     assert (report["skipped"], report["counts"]) == (len(done), {"built": 6 - len(done)})
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_killed_leaves_whole_cubes_and_no_workers(files, cubekit):
     import psutil
 

@@ -10,6 +10,7 @@ from cubekit.pipeline import build_cube
 from cubekit.recipe import parse_recipe
 from cubekit.sampling import SiteTable
 from cubekit.store import content_digest
+from cubekit.testing.stacserver import Fault, StacServer
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,21 @@ def reference(jobs_at, tmp_path_factory):
         if job.id != "sea":
             digests[job.id] = build_cube(jobs.recipe, job.site, job.out).digest
     return digests
+
+
+@pytest.mark.slow
+def test_a_catalogue_that_asks_for_patience_is_left_alone_by_all_workers(tmp_path):
+    with StacServer([], faults=[Fault("status", status=429, retry_after="6")]) as server:
+        layer = {"kind": "sentinel2", "catalog": [server.url], "bands": ["B04"]}
+        recipe = parse_recipe(
+            {"name": "t", "grid": {"edge_size": 16}, "time": {"start": "2022-05-01", "end": "2022-06-30"}, "layers": [layer]}
+        )
+        table = SiteTable.from_records([{"id": f"s{n}", "lon": 12.0 + 6 * n, "lat": 50.0} for n in range(6)])
+        report = run(plan(recipe, table, str(tmp_path / "out")), RunOptions(workers=2))
+        searches = [record.at for record in server.searches]
+    assert report.counts == {"nothing": 6}
+    assert len(searches) == 7
+    assert [at - searches[0] for at in searches if searches[0] + 0.5 < at < searches[0] + 5.9] == []
 
 
 @pytest.mark.parametrize("executor", ["serial", "local", pytest.param("dask", marks=pytest.mark.slow)])

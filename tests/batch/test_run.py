@@ -205,6 +205,7 @@ def test_a_run_that_is_stopped_ends_and_goes_on_later(recipe, sites, tmp_path):
     assert rest.counts == {"built": len(rest.outcomes)}
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_at_once_ends_what_runs(recipe, sites, tmp_path):
     jobs = plan(recipe, sites("hang-1", "hang-2", "a"), str(tmp_path / "out"))
     stop = Stop()
@@ -220,6 +221,7 @@ def test_a_run_that_is_stopped_at_once_ends_what_runs(recipe, sites, tmp_path):
     assert by_id(report)["hang-1"].seconds < 60
 
 
+@pytest.mark.slow
 def test_a_consumer_that_gives_up_leaves_no_worker(recipe, sites, tmp_path):
     jobs = plan(recipe, sites("hang-1", "a"), str(tmp_path / "out"))
 
@@ -255,6 +257,16 @@ def test_builders_must_be_importable(recipe, sites, tmp_path, monkeypatch):
         run(jobs, LOCAL, build="batch_builders:nothing_there")
     with pytest.raises(InputError, match="No dask scheduler answers"):
         go(jobs, RunOptions(executor="dask", scheduler="tcp://127.0.0.1:1"))
+
+
+def test_a_service_that_turns_everybody_away_ends_the_run_in_bounded_time(recipe, sites, tmp_path):
+    jobs = plan(recipe, sites(*[f"refused-{number}" for number in range(30)]), str(tmp_path / "out"))
+    report = go(jobs, RunOptions(executor="serial"))
+    assert report.exit_code == 3
+    assert not report.interrupted
+    assert report.gave_up == "3 sites in a row were turned away: 503 Service Unavailable"
+    assert report.counts == {"failed": 3}
+    assert {outcome.attempts for outcome in report.outcomes} == {3}
 
 
 def test_options_are_checked():
