@@ -192,7 +192,9 @@ def _with_nodes(dn, shape, offset, factor, nodes, seams, geometry, active, nodat
         clipped = 0
         lost = 0
         if active[t, k]:
-            clipped, lost = _plane(dn, plane * height * width, begin, end, width, add, factor, nodes, seams, geometry, t, k, nodata, fill, out)
+            clipped, lost = _plane(
+                dn, plane * height * width, begin, end, width, add, factor, nodes, seams, geometry, t, k, nodata, fill, out
+            )
         else:
             start, stop = (plane * height + begin) * width, (plane * height + end) * width
             clipped = _run(dn, start, stop, add, np.float32(factor), np.float32(0.0), nodata, fill, out)

@@ -15,7 +15,7 @@ from cubekit.errors import InputError, ReadError, ScienceWarning
 from cubekit.layers._base import LayerRequest
 from cubekit.layers.sentinel2._pixels import NODATA, Granule, Stack
 from cubekit.layers.sentinel2._scenes import Scene
-from cubekit.nbar import CField, CPatch, NbarStatus, apply_c, harmonise, parse_granule_angles, patch
+from cubekit.nbar import CField, CPatch, NbarStatus, apply_c, harmonise, map_granules, patch
 from cubekit.read import AssetOutcome, ReadStatus, read_bytes
 from cubekit.reflectance import MAX_NEGATIVE_SHARE, negative_share
 
@@ -84,12 +84,14 @@ def fetch_angles(layer: Sentinel2, items: Sequence[Item], request: LayerRequest,
     answers = read_bytes(
         [str(item.granule_metadata) for item in with_metadata], sign=catalog.sign, options=request.session.read_options(catalog)
     )
-    for item, answer in zip(with_metadata, answers, strict=True):
+    contents = [answer if isinstance(answer, bytes) else None for answer in answers]
+    fields = map_granules(lambda field: field, contents, layer.bands, threads=request.session.threads)
+    for item, answer, field in zip(with_metadata, answers, fields, strict=True):
         if isinstance(answer, bytes):
             request.tally.add(requests=1, bytes=len(answer))
         else:
             request.tally.add(requests=answer.requests, bytes=answer.bytes, retries=answer.retries)
-        angles[item_key(item)] = _field(layer, item, answer)
+        angles[item_key(item)] = _field(item, answer, field)
     for item in wanted:
         state = angles.setdefault(item_key(item), NbarStatus.no_metadata)
         if layer.nbar.missing == "fail" and not isinstance(state, CField):
@@ -101,18 +103,18 @@ def fetch_angles(layer: Sentinel2, items: Sequence[Item], request: LayerRequest,
     return angles
 
 
-def _field(layer: Sentinel2, item: Item, content: bytes | AssetOutcome) -> CField | NbarStatus:
-    if not isinstance(content, bytes):
-        warnings.warn(f"No NBAR for {item.id}: granule metadata: {content.message}", ScienceWarning, stacklevel=2)
-        return NbarStatus.no_metadata
-    try:
-        parsed = parse_granule_angles(content, source=item.id)
-        if item.tile is not None:
-            parsed.check_tile(item.tile)
-    except (ReadError, InputError) as error:
-        warnings.warn(f"No NBAR for {item.id}: {error}", ScienceWarning, stacklevel=2)
-        return NbarStatus.no_metadata
-    return CField.from_angles(parsed, layer.bands)
+def _field(item: Item, answer: bytes | AssetOutcome, field: CField | ReadError | None) -> CField | NbarStatus:
+    """The field of an item's metadata, if it could be fetched and read and is of the item's tile."""
+    reason: object = f"granule metadata: {answer.message}" if isinstance(answer, AssetOutcome) else field
+    if isinstance(field, CField):
+        try:
+            if item.tile is not None:
+                field.angles.check_tile(item.tile)
+            return field
+        except InputError as error:
+            reason = error
+    warnings.warn(f"No NBAR for {item.id}: {reason}", ScienceWarning, stacklevel=2)
+    return NbarStatus.no_metadata
 
 
 def correct(layer: Sentinel2, scenes: Sequence[Scene], stack: Stack, angles: Angles, request: LayerRequest) -> Corrected:
