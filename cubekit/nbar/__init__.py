@@ -18,7 +18,10 @@ does, per granule::
     done = harmonise(dn, [patch(field, bands, x, y) for ...], offset)          # same zone
     c, status = field.c(bands, x2d, y2d); done = apply_c(dn, c, status, offset)  # other zone
 
-and for time steps without metadata passes ``NbarStatus.no_metadata`` in place of the patch.
+and for time steps without metadata passes ``NbarStatus.no_metadata`` in place of the patch. For many granules `map_granules` reads several
+at a time::
+
+    patches = map_granules(lambda field: patch(field, bands, x, y), paths, bands)
 
 `c_factor`, `c_factor_from_metadata` and `apply_nbar` are the same as labelled arrays for notebooks. Zenith and azimuth are degrees;
 relative azimuth is sun minus view; coordinates are metres in the granule's CRS, (y, x) in order.
@@ -35,6 +38,7 @@ from cubekit.nbar._factors import c_factor, c_factor_from_metadata
 from cubekit.nbar._field import BandView, CField
 from cubekit.nbar._granule import GranuleAngles, parse_granule_angles
 from cubekit.nbar._kernels import c_tan, kernels_deg, kernels_tan
+from cubekit.nbar._many import map_granules
 from cubekit.nbar._patch import CPatch, patch
 from cubekit.nbar._status import NbarStatus, status_attrs
 from cubekit.nbar._target import hls_sun_zenith
@@ -64,6 +68,7 @@ __all__ = [
     "is_supported",
     "kernels_deg",
     "kernels_tan",
+    "map_granules",
     "parse_granule_angles",
     "patch",
     "rasterise_detfoo",

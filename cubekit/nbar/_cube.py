@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -13,15 +13,13 @@ from cubekit.nbar._apply import FILL, SCALE, apply_c, harmonise
 from cubekit.nbar._coefficients import BORROWED, canonical_band
 from cubekit.nbar._compat import compat_axes, compat_c, compat_pixels
 from cubekit.nbar._field import CField, Detectors, Int8Array
-from cubekit.nbar._granule import GranuleAngles, parse_granule_angles
+from cubekit.nbar._many import Source, map_granules
 from cubekit.nbar._patch import CPatch, patch
 from cubekit.nbar._status import NbarStatus, status_attrs
 from cubekit.nbar._target import TargetSun, check_target, target_zenith
 from cubekit.typing import FloatArray
 
 __all__ = ["apply_nbar", "cube_epsg"]
-
-Source: TypeAlias = bytes | GranuleAngles | CField | None
 
 OFFSET_BASELINE = 4.0
 USABLE = (NbarStatus.applied, NbarStatus.not_supported, NbarStatus.not_requested)
@@ -50,8 +48,8 @@ def apply_nbar(
         (time, band, y, x) or (band, y, x) with coordinates ``band``, ``y``, ``x`` (pixel centres, metres). Integers, or floats with NaN
         for nodata. A dask-backed cube is computed.
     metadata
-        Per time step the granule's ``MTD_TL.xml`` as bytes, or read already; None where there is none. Steps of one granule may share
-        one object.
+        Per time step the granule's ``MTD_TL.xml`` (bytes or path), or what was read from it; None where there is none. Steps of one
+        granule may share one object.
     offset
         Added to digital numbers before anything else: a number, one per time step, or ``"baseline"`` for what ESA ships (-1000 from
         processing baseline 04.00). It depends on the catalogue, so it has no default: pixels of Earth Search ``sentinel-2-l2a`` need 0.
@@ -71,7 +69,7 @@ def apply_nbar(
     compat
         ``"sen2nbar"`` for that package's c (`c_factor_from_metadata`); the status is unaffected.
     parallel
-        Use numba's threads. Leave it False inside dask workers.
+        Read granules and use numba on all processors. Leave it False inside dask workers.
 
     Returns
     -------
@@ -88,25 +86,23 @@ def apply_nbar(
     """
     stack, names, code = _check(cube, metadata, epsg, missing, compat)
     check_target(target_sun_zenith)
-    fields, broken = _fields(metadata, names, missing)
-    offsets = _offsets(offset, fields, len(stack.time))
     x, y = stack.x.values.astype(float), stack.y.values.astype(float)
     options = _Options(names, x, y, code, detectors, target_sun_zenith, compat)
+    made = map_granules(lambda field: (options.c_of(field), field.angles.baseline), metadata, names, threads=None if parallel else 1)
+    broken = {t: answer for t, answer in enumerate(made) if isinstance(answer, ReadError)}
+    if broken and missing == "fail":
+        raise next(iter(broken.values()))
+    known = [NbarStatus.no_metadata if answer is None or isinstance(answer, ReadError) else answer[0] for answer in made]
+    offsets = _offsets(offset, [answer[1] if isinstance(answer, tuple) else None for answer in made])
     dn = _integers(stack, nodata)
-    out = np.empty(stack.shape, dtype=dtype)
-    status = np.empty(stack.shape[:2], dtype=np.int8)
-    clipped = 0
-    cache: dict[int, CPatch | tuple[FloatArray, Int8Array]] = {}
-    for t, field in enumerate(fields):
-        known = NbarStatus.no_metadata if field is None else cache.setdefault(id(field), options.c_of(field))
-        part = dn[t : t + 1]
-        common: dict[str, Any] = {"scale": scale, "nodata": nodata, "dtype": dtype, "parallel": parallel, "out": out[t : t + 1]}
-        if isinstance(known, tuple):
-            done = apply_c(part, known[0], known[1], offsets[t], **common)
-        else:
-            done = harmonise(part, [known], offsets[t], **common)
-        status[t], clipped = done.status[0], clipped + done.clipped
-    result = _label(cube, stack, out, status, names, dtype, clipped, compat)
+    common: dict[str, Any] = {"scale": scale, "nodata": nodata, "dtype": dtype, "parallel": parallel}
+    done = harmonise(dn, [NbarStatus.not_requested if isinstance(c, tuple) else c for c in known], offsets, **common)
+    status, clipped = done.status, done.clipped
+    for t, c in enumerate(known):
+        if isinstance(c, tuple):
+            single = apply_c(dn[t : t + 1], c[0], c[1], offsets[t], out=done.values[t : t + 1], **common)
+            status[t], clipped = single.status[0], clipped + single.clipped
+    result = _label(cube, stack, done.values, status, names, dtype, clipped, compat)
     return _missing(result, status, missing, broken, had_time="time" in cube.dims)
 
 
@@ -208,33 +204,11 @@ def _check(
     return stack, names, int(code)
 
 
-def _fields(metadata: Sequence[Source], bands: Sequence[str], missing: str) -> tuple[list[CField | None], dict[int, ReadError]]:
-    """One field per time step (shared by equal sources), and what could not be read."""
-    cache: dict[int, CField | None] = {}
-    broken: dict[int, ReadError] = {}
-    for t, source in enumerate(metadata):
-        key = id(source)
-        if key in cache:
-            continue
-        if source is None or isinstance(source, CField):
-            cache[key] = source
-            continue
-        try:
-            angles = source if isinstance(source, GranuleAngles) else parse_granule_angles(source)
-            cache[key] = CField.from_angles(angles, bands)
-        except ReadError as error:
-            if missing == "fail":
-                raise
-            cache[key] = None
-            broken[t] = error
-    return [cache[id(source)] for source in metadata], broken
-
-
-def _offsets(offset: float | Sequence[float] | str, fields: Sequence[CField | None], times: int) -> FloatArray:
+def _offsets(offset: float | Sequence[float] | str, baselines: Sequence[str | None]) -> FloatArray:
+    times = len(baselines)
     if isinstance(offset, str):
         if offset != "baseline":
             raise InputError(f"offset={offset!r}", remedy="Give numbers, or 'baseline'.")
-        baselines = [None if field is None else field.angles.baseline for field in fields]
         unknown = [t for t, baseline in enumerate(baselines) if baseline is None]
         if unknown:
             raise InputError(f"the processing baseline of time steps {unknown[:5]} is unknown", remedy="Give the offset as numbers.")

@@ -157,8 +157,8 @@ def c_factor_from_metadata(
     return xr.DataArray(values, dims=dims, coords=coords, name="c_factor", attrs=attrs)
 
 
-def read_granule(source: str | Path | bytes | GranuleAngles) -> GranuleAngles:
-    """Angles from a path, bytes, or as they are.
+def read_granule(source: str | Path | bytes | GranuleAngles, bands: Sequence[str] | None = None) -> GranuleAngles:
+    """Angles (of these bands, or of all) from a path, bytes, or as they are.
 
     Raises
     ------
@@ -172,12 +172,12 @@ def read_granule(source: str | Path | bytes | GranuleAngles) -> GranuleAngles:
         try:
             if path.stat().st_size > MAX_METADATA_BYTES:
                 raise ReadError(f"{path} has {path.stat().st_size} bytes", remedy="Give a granule's MTD_TL.xml.", href=str(path))
-            return parse_granule_angles(path.read_bytes(), source=str(path))
+            return parse_granule_angles(path.read_bytes(), bands=bands, source=str(path))
         except OSError as error:
             if isinstance(error, ReadError):
                 raise
             raise ReadError(f"cannot read {path}: {error.strerror}", remedy="Give a granule's MTD_TL.xml.", href=str(path)) from error
-    return parse_granule_angles(source)
+    return parse_granule_angles(source, bands=bands)
 
 
 def _one(field: CField, band: str, detectors: Literal["seen", "mean"], target: TargetSun, fill: bool) -> np.ndarray:

@@ -110,7 +110,7 @@ class CField:
         NaN throughout where there are no angles, and at nodes where the sun zenith exceeds 80 degrees. Nodes that a detector did not see
         hold the continuation of its view.
         """
-        view = self._view(band, detectors)
+        view = self.view(band, detectors)
         if view is None or self.sun is None:
             return np.full((1 if view is None else len(view.vectors), NODES, NODES), np.nan)
         return self._c(view.vectors, (0, NODES), (0, NODES), band, target)
@@ -152,7 +152,7 @@ class CField:
         out = np.full((len(bands), *u.shape), np.nan, dtype=np.float32)
         rows, columns = self.window(u, v)
         for k, band in enumerate(bands):
-            view = self._view(band, detectors)
+            view = self.view(band, detectors)
             if status[k] != NbarStatus.applied or view is None:
                 continue
             nodes = self._c(view.vectors, rows, columns, band, target)
@@ -164,15 +164,6 @@ class CField:
     def window(self, u: FloatArray, v: FloatArray) -> tuple[tuple[int, int], tuple[int, int]]:
         """Half-open (row, column) ranges of the nodes around these node coordinates, at least two each."""
         return _window(v), _window(u)
-
-    def window_nodes(
-        self, band: str, rows: tuple[int, int], columns: tuple[int, int], *, detectors: Detectors, target: TargetSun
-    ) -> tuple[FloatArray, FloatArray]:
-        """(c on a window of nodes (detector, row, column), seams (detector - 1, 6)) of a band that has angles."""
-        view = self._view(band, detectors)
-        if view is None:
-            raise InputError(f"band {band!r} has no angles in tile {self.angles.tile!r}", remedy="Ask `status` first.", band=band)
-        return self._c(view.vectors, rows, columns, band, target), view.seams
 
     def status(self, bands: Sequence[str], u: FloatArray, v: FloatArray) -> Int8Array:
         """`NbarStatus` per band for pixels at node coordinates; warns (`ScienceWarning`) when the sun is below 70 degrees zenith."""
@@ -210,7 +201,8 @@ class CField:
             return u, v
         return np.broadcast_to(u[None, :], (v.size, u.size)), np.broadcast_to(v[:, None], (v.size, u.size))
 
-    def _view(self, band: str, detectors: Detectors) -> BandView | None:
+    def view(self, band: str, detectors: Detectors) -> BandView | None:
+        """What a band saw, all detectors or (``"mean"``) their mean; None where it has no angles."""
         if detectors not in ("seen", "mean"):
             raise InputError(f"detectors={detectors!r}", remedy="Use 'seen' or 'mean'.")
         view = self.views.get(band)

@@ -14,10 +14,12 @@ import numpy as np
 from numba import njit
 
 from cubekit.errors import InputError
+from cubekit.nbar._coefficients import parameters
 from cubekit.nbar._field import CField, Detectors, Int8Array
+from cubekit.nbar._kernels import c_tan
 from cubekit.nbar._pixels import seam_value
 from cubekit.nbar._status import NbarStatus
-from cubekit.nbar._target import TargetSun
+from cubekit.nbar._target import SUN_LIMIT, TargetSun, target_zenith
 from cubekit.typing import FloatArray
 
 __all__ = ["CPatch", "patch"]
@@ -65,25 +67,37 @@ def patch(
     u, v = np.meshgrid(origin[1] + pitch[1] * np.array([0.0, len(x) - 1.0]), origin[0] + pitch[0] * np.array([0.0, len(y) - 1.0]))
     status = cfield.status(bands, u, v)
     rows, columns = cfield.window(u, v)
-    parts: list[FloatArray] = []
-    lines: list[FloatArray] = []
-    for band, state in zip(bands, status, strict=True):
-        if state != NbarStatus.applied:
-            parts.append(np.full((1, rows[1] - rows[0], columns[1] - columns[0]), np.nan))
-            lines.append(np.empty((0, 6)))
-            continue
-        nodes, seams = cfield.window_nodes(band, rows, columns, detectors=detectors, target=target)
-        first, last = _crossed(seams, u, v)
-        parts.append(nodes[first : last + 1])
-        lines.append(seams[first:last])
-    depth = max(len(part) for part in parts)
-    nodes = np.full((len(bands), depth, *parts[0].shape[1:]), np.nan)
+    applied = [band if state == NbarStatus.applied else None for band, state in zip(bands, status, strict=True)]
+    views = [None if band is None else cfield.view(band, detectors) for band in applied]
+    depth = max((len(view.vectors) for view in views if view is not None), default=1)
+    nodes = np.full((len(bands), depth, rows[1] - rows[0], columns[1] - columns[0]), np.nan)
     seams = np.zeros((len(bands), depth - 1, 6))
     seams[..., 0] = -1.0
-    for k, (part, line) in enumerate(zip(parts, lines, strict=True)):
-        nodes[k, : len(part)] = part
-        seams[k, : len(line)] = line
-    return CPatch(nodes, seams, origin, pitch, (rows[0], columns[0]), status)
+    nadir = math.tan(math.radians(target_zenith(cfield.angles, target)))
+    corner, deepest = (rows[0], columns[0]), 1
+    for k, view in enumerate(views):
+        if view is not None and cfield.sun is not None:
+            factors = parameters([bands[k]])[0]
+            zenith = cfield.angles.sun_zenith
+            deepest = max(deepest, _fill(view.vectors, view.seams, cfield.sun, zenith, nadir, factors, u, v, corner, k, nodes, seams))
+    return CPatch(nodes[:, :deepest].copy(), seams[:, : deepest - 1].copy(), origin, pitch, corner, status)
+
+
+@njit(cache=True, nogil=True)
+def _fill(vectors, lines, sun, zenith, nadir, factors, u, v, corner, k, nodes, seams):  # type: ignore[no-untyped-def]
+    """c and seams of the detectors of band ``k`` that a window given by its corner coordinates meets; returns how many these are."""
+    first, last = _crossed(lines, u, v)
+    for d in range(first, last + 1):
+        for r in range(nodes.shape[2]):
+            for c in range(nodes.shape[3]):
+                i, j = r + corner[0], c + corner[1]
+                if zenith[i, j] <= SUN_LIMIT:
+                    x, y = vectors[d, i, j, 0], vectors[d, i, j, 1]
+                    nodes[k, d - first, r, c] = c_tan(sun[i, j, 0], sun[i, j, 1], x, y, nadir, factors[0], factors[1], factors[2])
+    for s in range(first, last):
+        for j in range(6):
+            seams[k, s - first, j] = lines[s, j]
+    return last - first + 1
 
 
 def _regular(cfield: CField, x: FloatArray, y: FloatArray) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from cubekit.errors import InputError, ReadError, ScienceWarning
 from cubekit.grid import Grid
 from cubekit.layers._base import LayerRequest
-from cubekit.nbar import CField, NbarStatus, angles_at, is_supported, parse_granule_angles
+from cubekit.nbar import CField, NbarStatus, angles_at, is_supported, map_granules
 from cubekit.read import AssetOutcome, read_bytes
 
 if TYPE_CHECKING:
@@ -101,10 +101,12 @@ def fetch_angles(layer: Sentinel2, items: Sequence[Item], request: LayerRequest,
         request.tally.add(requests=requests, bytes=size, retries=retries)
 
     answers = read_bytes(hrefs, sign=catalog.sign, options=request.session.read_options(catalog), account=account)
-    for item, href, answer in zip(unread, hrefs, answers, strict=True):
+    contents = [answer if isinstance(answer, bytes) else None for answer in answers]
+    parsed = map_granules(lambda field: field, contents, bands, threads=request.session.threads)
+    for item, href, answer, made in zip(unread, hrefs, answers, parsed, strict=True):
         if isinstance(answer, bytes) and pins is not None:
             pins.see_bytes(href, answer)
-        angles[item_key(item)] = field = _field(item, answer, bands)
+        angles[item_key(item)] = field = _field(item, answer, made)
         if isinstance(field, CField):
             store.put((href, bands), field)
     for item in wanted:
@@ -118,18 +120,19 @@ def fetch_angles(layer: Sentinel2, items: Sequence[Item], request: LayerRequest,
     return angles
 
 
-def _field(item: Item, content: bytes | AssetOutcome, bands: Sequence[str]) -> CField | NbarStatus:
-    if not isinstance(content, bytes):
-        warnings.warn(f"No NBAR for {item.id}: granule metadata: {content.message}", ScienceWarning, stacklevel=2)
-        return NbarStatus.no_metadata
-    try:
-        parsed = parse_granule_angles(content, source=item.id)
-        if item.tile is not None:
-            parsed.check_tile(item.tile)
-    except (ReadError, InputError) as error:
-        warnings.warn(f"No NBAR for {item.id}: {error}", ScienceWarning, stacklevel=2)
-        return NbarStatus.no_metadata
-    return CField.from_angles(parsed, bands)
+def _field(item: Item, content: bytes | AssetOutcome, made: CField | ReadError | None) -> CField | NbarStatus:
+    """The granule's field, or a warning that says why there is none."""
+    if isinstance(content, bytes) and isinstance(made, CField):
+        try:
+            if item.tile is not None:
+                made.angles.check_tile(item.tile)
+            return made
+        except InputError as error:
+            reason = str(error)
+    else:
+        reason = f"granule metadata: {made if isinstance(content, bytes) else content.message}"
+    warnings.warn(f"No NBAR for {item.id}: {reason}", ScienceWarning, stacklevel=2)
+    return NbarStatus.no_metadata
 
 
 def centers(field: CField, grid: Grid) -> tuple[FloatArray, FloatArray]:
