@@ -23,7 +23,9 @@ _AUTHORIZATION = re.compile(
     r"|(?:(?:x-api-key|private-token|cookie|[a-z-]{0,40}subscription-key)['\"]?\s*[:=]\s*['\"]?))[^\s'\",}]+"
 )
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
-_ENVIRONMENT = re.compile(r"(?i)\b([A-Z0-9_]*(?:SECRET|TOKEN|PASSWORD|ACCESS_KEY|API_KEY|SUBSCRIPTION_KEY)[A-Z0-9_]*['\"]?\s*[=:]\s*['\"]?)[^\s,;'\"}]+")
+_ENVIRONMENT = re.compile(
+    r"(?i)\b([A-Z0-9_]*(?:SECRET|TOKEN|PASSWORD|ACCESS_KEY|API_KEY|SUBSCRIPTION_KEY)[A-Z0-9_]*['\"]?\s*[=:]\s*['\"]?)[^\s,;'\"}]+"
+)
 
 
 def redact(text: str) -> str:

@@ -208,7 +208,9 @@ def _collect(
                 tile = tiles[number, masks, index] = Tile(level, index, offset, count, min(th, level.height - row * th), rows)
             tile.rows = (min(tile.rows[0], rows[0]), max(tile.rows[1], rows[1]))
             if tile.inflated > _LARGEST:
-                raise Fault(ReadStatus.REFUSED, f"{key}: {tile.rows[1]} rows of tile {index} are {tile.inflated} bytes, more than {_LARGEST}")
+                raise Fault(
+                    ReadStatus.REFUSED, f"{key}: {tile.rows[1]} rows of tile {index} are {tile.inflated} bytes, more than {_LARGEST}"
+                )
             place_ = (row * th + rows[0] - top, column * tw + columns[0] - left)
             tile.crops.append(Crop(use, rows, columns, *place_, sample, masks))
 

@@ -17,7 +17,18 @@ from cubekit.read._fault import Fault
 from cubekit.read._types import ReadStatus
 from cubekit.typing import Resampling
 
-__all__ = ["CrsLike", "Method", "Placement", "check_extent", "checked_transform", "level_for", "moved", "place", "scaled", "source_per_target"]
+__all__ = [
+    "CrsLike",
+    "Method",
+    "Placement",
+    "check_extent",
+    "checked_transform",
+    "level_for",
+    "moved",
+    "place",
+    "scaled",
+    "source_per_target",
+]
 
 CrsLike: TypeAlias = int | str
 """EPSG code, or WKT where there is none."""

@@ -177,7 +177,9 @@ def test_failing_builds(tainted: Bench, watch: Watch, tmp_path: Path, name: str)
     watch.check()
 
 
-@pytest.mark.parametrize("fault", [Fault("status", 403), Fault("html"), Fault("redirect", location=f"http://h/?token={CANARY}")], ids=lambda f: f.kind)
+@pytest.mark.parametrize(
+    "fault", [Fault("status", 403), Fault("html"), Fault("redirect", location=f"http://h/?token={CANARY}")], ids=lambda f: f.kind
+)
 def test_failing_searches(tainted: Bench, watch: Watch, tmp_path: Path, fault: Fault) -> None:
     tainted.stac.script(always=fault)
     with pytest.raises(CubekitError) as error:

@@ -173,7 +173,15 @@ def test_a_tif_that_is_a_vrt(bench: Bench, trap_file: TrapFile, trap_server: Ran
 
 @pytest.mark.parametrize(
     "location",
-    ["http://169.254.169.254/latest/meta-data", "file:///etc/passwd", "//169.254.169.254/x", "http://[", "http://h:99999999/", "gopher://x/", ""],
+    [
+        "http://169.254.169.254/latest/meta-data",
+        "file:///etc/passwd",
+        "//169.254.169.254/x",
+        "http://[",
+        "http://h:99999999/",
+        "gopher://x/",
+        "",
+    ],
 )
 def test_redirects_that_lead_astray(bench: Bench, location: str) -> None:
     bench.script({"path": "B04", "status": 302, "headers": {"Location": location}})
@@ -304,7 +312,9 @@ def test_hostile_granule_metadata(bench: Bench, trap_file: TrapFile, trap_server
     head, _, rest = original.partition(b"?>")
     content = {
         "laughs": lambda: head + b"?><!DOCTYPE x [" + LAUGHS + b"]>" + rest.replace(b"</", b"&l11;</", 1),
-        "external": lambda: head + b'?><!DOCTYPE x [<!ENTITY e SYSTEM "file://%s">]>' % os.fsencode(trap_file.path) + rest.replace(b"</", b"&e;</", 1),
+        "external": lambda: (
+            head + b'?><!DOCTYPE x [<!ENTITY e SYSTEM "file://%s">]>' % os.fsencode(trap_file.path) + rest.replace(b"</", b"&e;</", 1)
+        ),
         "parameter": lambda: head + b'?><!DOCTYPE x [<!ENTITY %% e SYSTEM "%s/x.dtd"> %%e;]>' % url + rest,
         "deep": lambda: b"<a>" * 1_000_000,
         "attributes": lambda: b"<a " + b"".join(b'a%d="" ' % n for n in range(300_000)) + b"/>",
@@ -358,7 +368,26 @@ def test_hostile_recipes(tmp_path: Path, trap_file: TrapFile, name: str) -> None
     assert not Path(f"{trap_file.path}.ran").exists()
 
 
-IDS = ["../../x", "/etc/passwd", "a/b", "a\\b", "a\0b", "i" * 300, "", "..", ".", ".hidden", "a..b", "con", "NUL.txt", "a b", "\u202egnp", "~root", "-rf", "*"]
+IDS = [
+    "../../x",
+    "/etc/passwd",
+    "a/b",
+    "a\\b",
+    "a\0b",
+    "i" * 300,
+    "",
+    "..",
+    ".",
+    ".hidden",
+    "a..b",
+    "con",
+    "NUL.txt",
+    "a b",
+    "\u202egnp",
+    "~root",
+    "-rf",
+    "*",
+]
 
 
 @pytest.mark.parametrize("name", [name for name in IDS if name], ids=lambda name: repr(name)[:20])

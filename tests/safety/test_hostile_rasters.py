@@ -167,9 +167,12 @@ def test_hostile_rasters_end_in_a_status(folder: Path, engine: str, coarse: str)
 def test_a_real_image_of_36000_pixels_takes_megabytes() -> None:
     """ESA WorldCover of a whole 3 degree tile over sea deflates to 2.5 MB, and inflates to 1.3 GB."""
     source = shared_data("b_raster/ESA_WorldCover_2021_N00E006_Map.tif")
-    code = READER.replace(
-        "grids = [Grid(32632, 10.0, 600100.0, 5699900.0, 32, 32)", "grids = [Grid.around(0.9, 7.4, 128, 10)"
-    ).replace("epsg=32632", "epsg=4326").replace("(600100, 5699000, 600300, 5699900)", "(7.39, 0.89, 7.41, 0.91)").replace('"uint16"', '"uint8"')
+    code = (
+        READER.replace("grids = [Grid(32632, 10.0, 600100.0, 5699900.0, 32, 32)", "grids = [Grid.around(0.9, 7.4, 128, 10)")
+        .replace("epsg=32632", "epsg=4326")
+        .replace("(600100, 5699000, 600300, 5699900)", "(7.39, 0.89, 7.41, 0.91)")
+        .replace('"uint16"', '"uint8"')
+    )
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, "-W", "ignore", "-c", code, str(source.parent), "window", "fine", source.name]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
