@@ -10,17 +10,22 @@ __all__ = ["redact", "unsigned"]
 # Query parameters of signed URLs (Azure SAS, AWS SigV4, GCS V4) and the usual names of tokens.
 _SECRET_PARAMETER = re.compile(
     r"""(?ix)
-    (?P<key>[?&;\s"'](?:
+    (?:(?<![\w.-])|(?<=%3F)|(?<=%26))(?P<key>(?:
         sig | se | st | sp | sv | sr | skoid | sktid | skt | ske | sks | skv | ses
       | x-amz-[a-z-]+ | x-goog-[a-z-]+ | awsaccesskeyid | googleaccessid | signature | expires | policy | key-pair-id
       | [a-z_-]*token | api[_-]?key | [a-z_-]*secret[a-z_-]* | password | passwd | credential
-    )=)
-    [^&\s"'<>,;)\]}]+
+    )(?:=|%3D|["']\s*:\s*["']))
+    (?:(?!%26)[^&\s"'<>,;)\]}\\])+
     """
 )
-_AUTHORIZATION = re.compile(r"(?i)(authorization['\"]?\s*[:=]\s*['\"]?(?:bearer|basic|token)\s+)[^\s'\",}]+")
+_AUTHORIZATION = re.compile(
+    r"(?i)((?:authorization['\"]?\s*[:=]\s*['\"]?(?:bearer|basic|token)\s+)"
+    r"|(?:(?:x-api-key|private-token|cookie|[a-z-]{0,40}subscription-key)['\"]?\s*[:=]\s*['\"]?))[^\s'\",}]+"
+)
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
-_ENVIRONMENT = re.compile(r"(?i)\b([A-Z0-9_]*(?:SECRET|TOKEN|PASSWORD|ACCESS_KEY|API_KEY|SUBSCRIPTION_KEY)[A-Z0-9_]*\s*[=:]\s*)[^\s,;]+")
+_ENVIRONMENT = re.compile(
+    r"(?i)\b([A-Z0-9_]*(?:SECRET|TOKEN|PASSWORD|ACCESS_KEY|API_KEY|SUBSCRIPTION_KEY)[A-Z0-9_]*['\"]?\s*[=:]\s*['\"]?)[^\s,;'\"}]+"
+)
 
 
 def redact(text: str) -> str:
@@ -43,5 +48,8 @@ def unsigned(href: str) -> str:
     """
     if "://" not in href:
         return href.split("?", 1)[0]
-    parts = urlsplit(href)
+    try:
+        parts = urlsplit(href)
+    except ValueError:  # no address at all
+        return re.split("[?#]", href, maxsplit=1)[0].rpartition("@")[2]
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

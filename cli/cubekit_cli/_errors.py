@@ -33,6 +33,11 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except MemoryError as error:
+        sys.stderr.write(
+            f"Error: not enough memory ({redact(str(error))[:200] or 'no details'}). Make the cube smaller; nothing was committed\n"
+        )
+        return 3
     except Exception as error:  # noqa: BLE001 - the last line before the shell
         return _internal(error)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from shapely.geometry.base import BaseGeometry
 
-from cubekit.catalog._hrefs import without_signature
+from cubekit.catalog._hrefs import scrub, without_signature
 from cubekit.grid import transformer, utm_epsg
 from cubekit.typing import JSON, BBox
 
@@ -72,6 +73,11 @@ class SearchCache:
         return features if isinstance(features, list) else None
 
     def _write(self, path: Path, answer: JSON) -> None:
+        """Write beside and rename; a cache that cannot be written, or an answer too deep to be, is done without."""
+        with contextlib.suppress(OSError, RecursionError):
+            self._replace(path, answer)
+
+    def _replace(self, path: Path, answer: JSON) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".search-")
         try:
@@ -89,7 +95,9 @@ def unsigned_item(feature: JSON) -> JSON:
     bare = {key: _unsigned(asset) for key, asset in assets.items()} if isinstance(assets, dict) else assets
     links = feature.get("links")
     own = [_unsigned(link) for link in links if isinstance(link, dict) and link.get("rel") == "self"] if isinstance(links, list) else []
-    return {**feature, "assets": bare, "links": own}
+    kept = {**feature, "assets": bare, "links": own}
+    scrub(kept)
+    return kept
 
 
 def _unsigned(entry: object) -> object:

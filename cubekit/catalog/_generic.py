@@ -28,7 +28,10 @@ def provenance(item: JSON) -> str | None:
     """
     for asset in item["assets"].values():
         href = str(asset.get("href", "")) if isinstance(asset, Mapping) else ""
-        host = urlsplit(href).netloc.rpartition("@")[2] if "://" in href else ""
+        try:
+            host = urlsplit(href).netloc.rpartition("@")[2] if "://" in href else ""
+        except ValueError:
+            continue
         if host.startswith(_EARTH_SEARCH_BUCKETS):
             return "earth-search"
         if host.endswith(".blob.core.windows.net") and host.partition(".")[0] in PC_ACCOUNTS:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, quote, urljoin, urlsplit, urlunsplit
 
 from cubekit.catalog._tables import REQUESTER_PAYS
 from cubekit.errors import ReadError
+from cubekit.redact import redact
 
-__all__ = ["REMOTE_SCHEMES", "RefusedHrefError", "below_root", "checked_href", "is_remote", "requester_pays", "without_signature"]
+__all__ = ["REMOTE_SCHEMES", "RefusedHrefError", "below_root", "checked_href", "is_remote", "requester_pays", "scrub", "without_signature"]
 
 REMOTE_SCHEMES = frozenset({"http", "https", "s3", "gs", "az", "abfs", "abfss"})
 MAX_HREF = 4096
@@ -53,6 +55,19 @@ def without_signature(href: str) -> str:
     # Untouched queries keep their spelling: some servers care.
     query = parts.query if len(kept) == len(pairs) else "&".join(f"{quote(k, safe='')}={quote(v, safe='')}" for k, v in kept)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
+
+
+def scrub(item: dict[str, Any]) -> None:
+    """Free all texts of an item from signatures and tokens, in place; for what is kept on disk."""
+    stack: list[Any] = [item]
+    while stack:
+        node = stack.pop()
+        for key, value in list(node.items() if isinstance(node, dict) else enumerate(node)):
+            if isinstance(value, str):
+                if "=" in value and "://" in value:
+                    node[key] = redact(value)
+            elif isinstance(value, (dict, list)):
+                stack.append(value)
 
 
 def checked_href(href: object, *, base: str | None, root: Path | None) -> str:

@@ -135,7 +135,7 @@ class _Session(StacApiIO):
             with response:
                 target = response.headers.get("Location")
                 if response.is_redirect and target:
-                    url = _same_host(url, urljoin(url, target))
+                    url = _same_host(url, target)
                     continue
                 return response.status_code, response.headers.get("Content-Type", ""), self._body(response)
         raise CatalogError(f"{_shown(request.url)} redirects in circles", remedy="Check the URL", url=request.url)
@@ -199,7 +199,11 @@ class ApiClient:
 
 def _same_host(source: str, target: str) -> str:
     """`target` if it is where `source` is, also where http becomes https; a redirect elsewhere may lead into the user's own network."""
-    here, there = urlsplit(source), urlsplit(target)
+    try:
+        target = urljoin(source, target)
+        here, there = urlsplit(source), urlsplit(target)
+    except ValueError:
+        raise CatalogError(f"{_shown(source)} redirects to what is no address", remedy="Check the URL", url=source) from None
     if there.hostname != here.hostname or there.scheme not in ("http", "https") or (here.scheme, there.scheme) == ("https", "http"):
         raise CatalogError(
             f"{_shown(source)} leads to another host: {_shown(target)}", remedy="Open that URL itself if you trust it", url=source

@@ -179,6 +179,10 @@ def _api(
     # pystac-client takes a third of a second to import, which catalogues in files do not need.
     from cubekit.catalog._api import ApiSource
 
+    try:
+        urlsplit(name)
+    except ValueError:
+        raise InputError(f"{name!r} is no URL of a STAC API", remedy=f"Give one of: {_names()}, or the root of an API") from None
     known = (
         name if name in ENDPOINTS else next((key for key, endpoint in ENDPOINTS.items() if urlsplit(name).hostname in endpoint.hosts), None)
     )

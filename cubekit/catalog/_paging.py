@@ -17,6 +17,7 @@ __all__ = ["Walk", "fingerprint", "first_request", "walk"]
 Ask = Callable[[Request], Any]
 
 MAX_EMPTY_PAGES = 3
+_TRUST = "Open that catalogue itself if you trust it"
 # Sizes at which servers cut their answers: one of exactly such a size, without a next link and a count, may have been cut.
 USUAL_CAPS = frozenset({10, 20, 25, 30, 50, 100, 200, 250, 500, 1000, 2000, 5000, 10000})
 
@@ -139,7 +140,10 @@ def _next(page: JSON, current: Request, first: Request) -> Request | None:
     link = next((link for link in links if isinstance(link, dict) and link.get("rel") == "next"), None) if isinstance(links, list) else None
     if link is None or not isinstance(link.get("href"), str):
         return None
-    url = _same_host(first.url, urljoin(current.url, link["href"]))
+    try:
+        url = _same_host(first.url, urljoin(current.url, link["href"]))
+    except ValueError:
+        raise CatalogError(f"The next page of {first.url.split('?')[0]} has no address", remedy=_TRUST, url=first.url) from None
     body = link.get("body")
     if str(link.get("method", "GET")).upper() != "POST":
         return Request("GET", url)
@@ -154,7 +158,7 @@ def _same_host(first: str, target: str) -> str:
     if here.hostname != there.hostname:
         raise CatalogError(
             f"The next page of {here.netloc} is said to be on another host, {there.netloc}",
-            remedy="Open that catalogue itself if you trust it",
+            remedy=_TRUST,
             url=first,
         )
     return there._replace(scheme=here.scheme, netloc=here.netloc).geturl()

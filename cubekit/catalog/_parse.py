@@ -13,7 +13,7 @@ from typing import Any
 from cubekit.catalog import _sentinel2 as s2
 from cubekit.catalog._generic import first_band
 from cubekit.catalog._geometry import footprint_geometry
-from cubekit.catalog._hrefs import checked_href, is_remote, without_signature
+from cubekit.catalog._hrefs import checked_href, is_remote, scrub, without_signature
 from cubekit.catalog._model import Asset, Item
 from cubekit.catalog._profile import Profile
 from cubekit.catalog._projection import HostileCrsError, epsg_of, shape_of, transform_of
@@ -60,6 +60,7 @@ def parse_item(raw: object, origin: Origin, keep: Keep = lambda *_: True) -> Ite
         return None
     links = item.get("links")
     _strip(links if isinstance(links, list) else [])
+    scrub(item)
     profile = origin.profile(item)
     epsg, refusal = _item_epsg(item)
     assets, refused = _assets(item, origin, epsg, refusal)

@@ -321,6 +321,8 @@ class TokenServer(_Server):
         One per request in order of arrival (``status``, ``stall`` or ``reset``); None is a good answer.
     delay
         Seconds before each answer.
+    signature
+        What the signatures begin with.
 
     Attributes
     ----------
@@ -335,9 +337,10 @@ class TokenServer(_Server):
         accounts: Sequence[str] | None = None,
         faults: Sequence[Fault | None] = (),
         delay: float = 0.0,
+        signature: str = "SIGNATURE",
     ) -> None:
         super().__init__()
-        self.lifetime, self.accounts, self.delay = lifetime, accounts, delay
+        self.lifetime, self.accounts, self.delay, self.signature = lifetime, accounts, delay, signature
         self._faults: list[Fault | None] = list(faults)
         self.issued: list[str] = []
 
@@ -359,7 +362,7 @@ class TokenServer(_Server):
         else:
             expiry = datetime.now(UTC) + timedelta(seconds=self.lifetime)
             with self.lock:
-                signature = f"SIGNATURE{len(self.issued)}"
+                signature = f"{self.signature}{len(self.issued)}"
                 self.issued.append(signature)
             token = f"st=2020-01-01&se={expiry:%Y-%m-%dT%H%%3A%M%%3A%SZ}&sp=rl&sig={signature}"
             request.reply(200, json.dumps({"msft:expiry": expiry.isoformat(), "token": token}).encode())

@@ -13,6 +13,7 @@ import pytest
 
 from cubekit.api import make_recipe
 from cubekit.catalog import ApiOptions, Catalog, open_catalog
+from cubekit.catalog._signing import PlanetaryComputerSigner
 from cubekit.demo import World
 from cubekit.layers import Session
 from cubekit.pipeline import BuildResult, build_cube
@@ -20,7 +21,7 @@ from cubekit.read import ReadOptions, forget_headers
 from cubekit.recipe import Recipe
 from cubekit.site import Site
 from cubekit.testing.rangeserver import RangeServer
-from cubekit.testing.stacserver import StacServer
+from cubekit.testing.stacserver import StacServer, TokenServer
 
 SCENES = 4
 BANDS = ("B04", "B8A")
@@ -130,3 +131,27 @@ def local_catalog(tmp_path: Path) -> Callable[[list[dict[str, Any]]], Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def signed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """Files of the range server belong to a container that wants tokens which have not expired."""
+    host = bench.files.url + "/"
+    monkeypatch.setattr(PlanetaryComputerSigner, "_container", lambda self, href: ("account", "box") if href.startswith(host) else None)
+    return bench
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[TokenServer], QuickSession]]:
+    """Makes the token server the one that planetary-computer's settings name."""
+    from planetary_computer import sas
+    from planetary_computer.settings import Settings
+
+    def use(tokens: TokenServer) -> QuickSession:
+        Settings.get.cache_clear()
+        monkeypatch.setenv("PC_SDK_SAS_URL", tokens.url)
+        return QuickSession(profiles="planetary-computer")
+
+    monkeypatch.setattr(sas, "TOKEN_CACHE", {})
+    yield use
+    Settings.get.cache_clear()

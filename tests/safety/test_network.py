@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from cubekit.catalog._signing import PlanetaryComputerSigner
 from cubekit.errors import AccessDeniedError, CatalogError, HolesError
 from cubekit.testing.stacserver import Fault, TokenServer
 from tests.safety.conftest import ASSETS, SCENES, Bench, QuickSession
@@ -70,7 +69,7 @@ def test_transient_faults_of_files_change_nothing(bench: Bench, rule: dict[str, 
     ],
     ids=str,
 )
-@pytest.mark.filterwarnings("ignore:No NBAR:cubekit.errors.ScienceWarning")
+@pytest.mark.filterwarnings("ignore:No granule angles:cubekit.errors.ScienceWarning")
 def test_lasting_faults_of_files_are_refused_in_time(bench: Bench, rule: dict[str, Any], each: int) -> None:
     bench.script(rule)
     began = time.monotonic()
@@ -81,7 +80,7 @@ def test_lasting_faults_of_files_are_refused_in_time(bench: Bench, rule: dict[st
     bench.assert_nothing()
 
 
-@pytest.mark.filterwarnings("ignore:No NBAR:cubekit.errors.ScienceWarning")
+@pytest.mark.filterwarnings("ignore:No granule angles:cubekit.errors.ScienceWarning")
 def test_access_denied_is_said_so(bench: Bench) -> None:
     bench.script({"status": 403})
     with pytest.raises(AccessDeniedError, match="All 12 assets were denied"):
@@ -167,30 +166,6 @@ def test_lasting_faults_of_searches_are_refused_in_time(bench: Bench, fault: Fau
 # -- tokens ------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def signed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """Files of the range server belong to a container that wants tokens which have not expired."""
-    host = bench.files.url + "/"
-    monkeypatch.setattr(PlanetaryComputerSigner, "_container", lambda self, href: ("account", "box") if href.startswith(host) else None)
-    return bench
-
-
-@pytest.fixture
-def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[TokenServer], QuickSession]]:
-    """Makes the token server the one that planetary-computer's settings name."""
-    from planetary_computer import sas
-    from planetary_computer.settings import Settings
-
-    def use(tokens: TokenServer) -> QuickSession:
-        Settings.get.cache_clear()
-        monkeypatch.setenv("PC_SDK_SAS_URL", tokens.url)
-        return QuickSession(profiles="planetary-computer")
-
-    monkeypatch.setattr(sas, "TOKEN_CACHE", {})
-    yield use
-    Settings.get.cache_clear()
-
-
 def test_tokens_that_expire_every_two_seconds(signed: Bench, endpoint: Callable[[TokenServer], QuickSession]) -> None:
     with TokenServer(lifetime=2) as tokens:
         session = endpoint(tokens)
@@ -205,7 +180,7 @@ def test_tokens_that_expire_every_two_seconds(signed: Bench, endpoint: Callable[
         assert statuses["403"] <= statuses["206"]
 
 
-@pytest.mark.filterwarnings("ignore:No NBAR|Planetary Computer issued:cubekit.errors.CubekitWarning")
+@pytest.mark.filterwarnings("ignore:No granule angles|Planetary Computer issued:cubekit.errors.CubekitWarning")
 def test_tokens_issued_expired(signed: Bench, endpoint: Callable[[TokenServer], QuickSession]) -> None:
     with TokenServer(lifetime=-60) as tokens:
         session = endpoint(tokens)
