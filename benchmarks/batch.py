@@ -34,7 +34,7 @@ def timed_build(recipe: Any, site: Any, out: str, *, overwrite: bool, session: A
     """`cubekit.pipeline.build_cube` that notes the time spent in reading and the memory held; runs in worker processes."""
     import psutil
 
-    from cubekit.layers.sentinel2 import _correct, _pixels
+    from cubekit.layers.sentinel2 import _metadata, _pixels
     from cubekit.pipeline import build_cube
 
     spent = [0.0]
@@ -49,12 +49,12 @@ def timed_build(recipe: Any, site: Any, out: str, *, overwrite: bool, session: A
 
         return call
 
-    before = _pixels.read_assets, _correct.read_bytes
-    _pixels.read_assets, _correct.read_bytes = timer(before[0]), timer(before[1])
+    before = _pixels.read_assets, _metadata.read_bytes
+    _pixels.read_assets, _metadata.read_bytes = timer(before[0]), timer(before[1])
     try:
         result = build_cube(recipe, site, out, overwrite=overwrite, session=session)
     finally:
-        _pixels.read_assets, _correct.read_bytes = before
+        _pixels.read_assets, _metadata.read_bytes = before
     note = {"id": site.id, "reading": spent[0], "building": result.seconds, "memory": psutil.Process().memory_info().rss}
     with open(os.environ[LOG], "a") as log:
         log.write(json.dumps(note) + "\n")
