@@ -74,7 +74,8 @@ def harmonise(
     parallel
         Use numba's threads. Leave it False inside dask workers.
     out
-        Where to write, C-contiguous, of the shape of ``dn`` and the type asked for; may be ``dn`` itself when both are int16.
+        Where to write, C-contiguous, of the shape of ``dn`` and the type asked for; may be ``dn`` itself when both are int16 (a copy is
+        made then).
 
     Returns
     -------
@@ -87,6 +88,7 @@ def harmonise(
         Shapes, types or lengths that do not fit.
     """
     out, offset = _check(dn, offset, dtype, out)
+    dn = dn.copy() if np.may_share_memory(dn, out) else dn  # clipped values are counted after they were written
     if len(patches) != dn.shape[0]:
         raise InputError(f"{len(patches)} patches for {dn.shape[0]} time steps", remedy="Give one patch or status per time step.")
     status = _statuses(patches, dn.shape[1])
@@ -135,6 +137,7 @@ def apply_c(
         See `harmonise`.
     """
     out, offset = _check(dn, offset, dtype, out)
+    dn = dn.copy() if np.may_share_memory(dn, out) else dn  # clipped values are counted after they were written
     c = np.asarray(c, dtype=np.float32)
     c = c[None] if c.ndim == 3 else c
     if c.shape[1:] != dn.shape[1:] or c.shape[0] not in (1, dn.shape[0]):

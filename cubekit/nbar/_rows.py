@@ -22,6 +22,9 @@ __all__ = ["FILL", "with_nodes", "with_pixels"]
 
 FILL = -32768
 
+NARROW = 2048
+"""Pixels of a row up to which c per column fits the first-level cache beside them."""
+
 
 @njit(cache=True)
 def _lose(dn, start, stop, nodata, out, fill):  # type: ignore[no-untyped-def]
@@ -191,23 +194,23 @@ def _with_nodes(dn, shape, offset, factor, nodes, seams, geometry, active, nodat
         add = np.float32(offset[t, k])
         clipped = 0
         lost = 0
-        if active[t, k]:
-            clipped, lost = _plane(
-                dn, plane * height * width, begin, end, width, add, factor, nodes, seams, geometry, t, k, nodata, fill, out
-            )
+        start = plane * height * width
+        real = _real_seams(seams, t, k)
+        if active[t, k] and width <= NARROW and _all_known(nodes, t, k, real + 1):
+            clipped, lost = _narrow_plane(dn, start, begin, end, width, add, factor, nodes, seams, geometry, t, k, real, nodata, fill, out)
+        elif active[t, k]:
+            clipped, lost = _plane(dn, start, begin, end, width, add, factor, nodes, seams, geometry, t, k, real, nodata, fill, out)
         else:
-            start, stop = (plane * height + begin) * width, (plane * height + end) * width
-            clipped = _run(dn, start, stop, add, np.float32(factor), np.float32(0.0), nodata, fill, out)
+            clipped = _run(dn, start + begin * width, start + end * width, add, np.float32(factor), np.float32(0.0), nodata, fill, out)
         counts[plane, chunk, 0] = clipped
         counts[plane, chunk, 1] = lost
 
 
 @njit(cache=True, error_model="numpy")
-def _plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, t, k, nodata, fill, out):  # type: ignore[no-untyped-def]
+def _plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, t, k, real, nodata, fill, out):  # type: ignore[no-untyped-def]
     """Rows ``begin`` to ``end`` of one band and time, whose first pixel is ``base``; returns (clipped, uncorrected)."""
     v0, u0, dv, du = geometry[t, 0], geometry[t, 1], geometry[t, 2], geometry[t, 3]
     first, last = _columns_within(u0, du, width)
-    real = _real_seams(seams, t, k)
     stops = np.empty(nodes.shape[4] - 1, dtype=np.int64)
     lines = np.empty((real + 1, nodes.shape[4] - 1, 4))
     crossing = np.full(real, (first + last) // 2)
@@ -251,6 +254,82 @@ def _plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, t, 
             j = stop
         if last < width:
             lost += _lose(dn, row + last, row + width, nodata, out, fill)
+    return clipped, lost
+
+
+@njit(cache=True)
+def _all_known(nodes, t, k, detectors):  # type: ignore[no-untyped-def]
+    """Whether c is a number at all nodes of the first detectors of a band."""
+    known = True
+    for d in range(detectors):
+        for r in range(nodes.shape[3]):
+            for c in range(nodes.shape[4]):
+                known &= not math.isnan(nodes[t, k, d, r, c])
+    return known
+
+
+@njit(cache=True, error_model="numpy")
+def _spread(lines, stops, crossing, first, last, i, rows, factor, level, tilt):  # type: ignore[no-untyped-def]
+    """``factor * c`` of each column at row ``i`` into ``level``, its change per row into ``tilt``; returns the largest in so many rows."""
+    d, cell, j, largest = 0, 0, first, np.float32(0.0)
+    while j < last:
+        while d < crossing.shape[0] and crossing[d] <= j:
+            d += 1
+        while stops[cell] <= j:
+            cell += 1
+        stop = min(stops[cell], crossing[d]) if d < crossing.shape[0] else stops[cell]
+        gain, gain_step = lines[d, cell, 0] + lines[d, cell, 1] * i, lines[d, cell, 2] + lines[d, cell, 3] * i
+        slope, slope_step = lines[d, cell, 1], lines[d, cell, 3]
+        for m in range(j, stop):
+            level[m - first] = factor * (gain + gain_step * m)
+            tilt[m - first] = factor * (slope + slope_step * m)
+        for m in (j - first, stop - 1 - first):  # bilinear: the corners are the extremes
+            largest = max(largest, level[m], level[m] + tilt[m] * np.float32(rows))
+        j = stop
+    return largest
+
+
+@njit(cache=True, error_model="numpy")
+def _narrow_plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, t, k, real, nodata, fill, out):  # type: ignore[no-untyped-def]
+    """As `_plane`, for rows so short that runs would cost more than their pixels: c is held per column, and is known everywhere."""
+    v0, u0, dv, du = geometry[t, 0], geometry[t, 1], geometry[t, 2], geometry[t, 3]
+    first, last = _columns_within(u0, du, width)
+    stops = np.empty(nodes.shape[4] - 1, dtype=np.int64)
+    lines = np.empty((real + 1, nodes.shape[4] - 1, 4))
+    crossing = np.full(real, (first + last) // 2)
+    level, tilt = np.empty(last - first, dtype=np.float32), np.empty(last - first, dtype=np.float32)
+    _cells(u0, du, int(geometry[t, 5]), first, last, stops)
+    n = np.int32(last - first)
+    clipped, lost, known, since, check, largest = 0, 0, -1, 0, 0, np.float32(0.0)
+    for i in range(begin, end):
+        row = base + i * width
+        v = v0 + dv * i
+        if not (v >= -MARGIN and v <= NODES - 1 + MARGIN):
+            lost += _lose(dn, row, row + width, nodata, out, fill)
+            continue
+        r0 = min(max(math.floor(v) - int(geometry[t, 4]), 0), nodes.shape[3] - 2)
+        moved = 0
+        if real > 0:
+            _follow_seams(seams, t, k, real, u0, du, v, first, last, crossing)
+            for s in range(real):
+                moved = 31 * moved + crossing[s]
+        if r0 != known or moved != check:
+            if r0 != known:
+                _lines(nodes, t, k, r0, geometry, lines)
+            largest = _spread(lines, stops, crossing, first, last, i, end - i, factor, level, tilt)
+            known, check, since = r0, moved, i
+        if n < width:
+            lost += _lose(dn, row, row + first, nodata, out, fill) + _lose(dn, row + last, row + width, nodata, out, fill)
+        source, target, rows = dn[row + first : row + last], out[row + first : row + last], np.float32(i - since)
+        bits = dn.dtype.type(0)
+        for j in range(n):
+            value = (np.float32(source[j]) + add) * (level[j] + tilt[j] * rows)
+            bits = dn.dtype.type(bits | source[j])
+            target[j] = _stored(value, fill) if source[j] != nodata else fill
+        if _may_clip(bits, add, largest, fill):
+            for j in range(n):
+                value = (np.float32(source[j]) + add) * (level[j] + tilt[j] * rows)
+                clipped += (source[j] != nodata) & (abs(value) >= np.float32(32767.5))
     return clipped, lost
 
 

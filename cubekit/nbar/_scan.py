@@ -351,10 +351,9 @@ def scan(buf, words, hashes, wanted, meta, steps, values, means, texts):  # type
 
     ``words`` is `words_of` the file, ``wanted`` (13,) the bands whose grids are to be read. ``meta`` (grid, 8): band id, detector id, rows
     seen and shape kept per angle, position, and 0 for the sun's grid, 1 for a view grid, 2 for one of a band that is not wanted;
-    ``steps`` (grid, 2, 2) column and row step per angle; ``values`` (grid, 2, 23, 23), flat, zenith and azimuth, of which only those of
-    grids
-    that were read are set; ``means`` (14, 2), the sun last; ``texts`` (text, 2) spans of the first elements of `TEXTS`. The last two
-    must come filled with NaN and -1.
+    ``steps`` (grid, 2, 2) column and row step per angle; ``values`` (grid, 2, 23, 23), flat: zenith and azimuth, set for grids that were
+    read; ``means`` (14, 2), the sun last; ``texts`` (text, 2) spans of the first elements of `TEXTS`. The last two must come filled with
+    NaN and -1.
     """
     size = buf.shape[0]
     stack = np.empty(MAX_DEPTH, dtype=np.uint64)

@@ -126,6 +126,24 @@ def test_int16_can_be_written_in_place():
     np.testing.assert_array_equal(dn, expected)
 
 
+def test_clipping_is_counted_in_place_too():
+    x, y = axes(20_000, 20_000, 8)
+    dn = np.full((1, 1, 8, 8), -32_000, dtype="int16")
+    assert harmonise(dn, [patch(FIELD, ["B02"], x, y)], -2000, out=dn).clipped == 64
+
+
+@pytest.mark.parametrize("width", [300, 2049])
+def test_seams_cells_and_the_tile_border_in_narrow_and_wide_rows(width):
+    pitch = 111_000 / width
+    x, y = axes(-700, 40_000, width, pitch, height=40)
+    dn = np.random.default_rng(2).integers(0, 60_000, (1, len(BANDS), 40, width)).astype("uint16")
+    fused = harmonise(dn, [patch(FIELD, BANDS, x, y)], -1000, dtype="float32")
+    c, status = FIELD.c(BANDS, x, y)
+    pixelwise = apply_c(dn, c, status, -1000, dtype="float32")
+    np.testing.assert_allclose(fused.values, pixelwise.values, rtol=1e-6)
+    assert fused.uncorrected == pixelwise.uncorrected > 0
+
+
 def test_other_nodata_and_scale():
     dn = np.full((1, 1, 4, 4), 500, dtype="int16")
     dn[0, 0, 0, 0] = -9999
