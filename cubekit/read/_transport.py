@@ -86,15 +86,15 @@ class Transport:
             If the object's validators are not those noted in `source`.
         """
         deadline = time.monotonic() + self._options.total_timeout
-        attempt, renewed = 0, False
+        attempt, renewed = 0, 0
         while True:
             wait = 0.0
             try:
                 reply = await self._once(source, start, stop, deadline)
                 if reply.status in (200, 206):
                     return _body(source, reply, start, stop, ends)
-                if reply.status in (400, 401, 403) and self._sign is not None and not renewed:
-                    renewed = True
+                if reply.status in (400, 401, 403) and self._sign is not None and self._may_renew(source, renewed):
+                    renewed += 1
                     await self._renewed(source)
                     continue
                 _raise_for(source, reply)
@@ -175,9 +175,13 @@ class Transport:
             host = source.target[1].host
             host.held = max(host.held, until)
 
+    def _may_renew(self, source: Source, renewed: int) -> bool:
+        """Once; and again where the newest signature is not that new any more, as with tokens that live for seconds."""
+        return renewed == 0 or (renewed < 3 and time.monotonic() - self._renewals.get(_folder(source), -1e9) > 1.0)
+
     async def _renewed(self, source: Source) -> None:
         """Sign anew what was refused; one new token serves all sources of a folder whose signatures are older than it."""
-        folder = "/".join(source.href.split("/", 4)[:4])  # https, host and container
+        folder = _folder(source)
         fresh = source.signed_at >= self._renewals.get(folder, -1e9)
         await self._signed(source, fresh=fresh)
         if fresh:
@@ -197,6 +201,11 @@ class Transport:
 
 class _Partial(OSError):
     """A whole answer, but not of the bytes asked for."""
+
+
+def _folder(source: Source) -> str:
+    """Scheme, host and container."""
+    return "/".join(source.href.split("/", 4)[:4])
 
 
 def _aimed(client: Client, url: str) -> Target:

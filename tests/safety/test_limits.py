@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from cubekit.api import run_build
 from cubekit.batch import RunOptions, plan, run
 from cubekit.errors import CommitError
 from cubekit.pipeline import build_cube
 from cubekit.sampling import SiteTable
+from cubekit.site import Site
 from cubekit.store import content_digest, open_cube
 from tests.safety.builders import limited
 from tests.safety.conftest import REPOSITORY, Bench, QuickSession, rewritten
@@ -55,10 +55,10 @@ def test_a_file_that_may_not_grow(bench: Bench) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
+    """A file system of 8 MiB."""
     place = tmp_path / "disk"
     place.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place)], capture_output=True, check=False)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(place)], capture_output=True, check=False)
     if done.returncode:
         pytest.skip("no file system can be mounted here")
     yield place
@@ -124,14 +124,8 @@ def test_builds_that_are_killed(bench: Bench, local_catalog: Any, tmp_path: Path
     catalog = local_catalog(items)
     killed = Killed(bench, catalog, folder)
     lon, lat = bench.world.sites["centre"]
-    options: dict[str, Any] = {
-        "catalog": str(catalog),
-        "bands": ["B04", "B8A"],
-        "edge_size": 32,
-        "start": "2021-01-01",
-        "end": "2022-12-31",
-    }
-    digest = run_build(lat, lon, out=tmp_path / "undisturbed.zarr", **options).digest
+    recipe = bench.recipe(catalog=str(catalog), start="2021-01-01", end="2022-12-31")
+    digest = build_cube(recipe, Site(lat, lon), str(tmp_path / "undisturbed.zarr")).digest
     chance = random.Random(seed)
     codes = []
     for number in range(moments):
