@@ -46,13 +46,14 @@ def geo() -> bytes:
 
 
 def bomb(size: int) -> bytes:
-    """`size` zeros, deflated."""
-    engine = zlib.compressobj(9)
-    return b"".join(engine.compress(bytes(1 << 20)) for _ in range(size >> 20)) + engine.flush()
+    """`size` zeros (whole MiB), deflated: one block again and again, and the checksum of so many zeros (RFC 1950)."""
+    engine = zlib.compressobj(9, zlib.DEFLATED, -15)
+    block = engine.compress(bytes(1 << 20)) + engine.flush(zlib.Z_FULL_FLUSH)
+    return b"\x78\xda" + block * (size >> 20) + b"\x03\0" + struct.pack(">I", (size % 65521) << 16 | 1)
 
 
 def deflate_bomb() -> bytes:
-    data = bomb(3 << 30)
+    data = bomb(2 << 30)
     side = 32768
     return tiff(plain(t256=(4, 1, side), t257=(4, 1, side), t322=(4, 1, side), t323=(4, 1, side), t325=(4, 1, len(data))), geo() + data)
 
@@ -72,7 +73,7 @@ def zstd_bomb() -> bytes:
 def lzw_bomb() -> bytes:
     import imagecodecs
 
-    return bytes(imagecodecs.lzw_encode(bytes(1 << 30)))
+    return bytes(imagecodecs.lzw_encode(bytes(1 << 29)))
 
 
 HOSTILE: dict[str, Any] = {
