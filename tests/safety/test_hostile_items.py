@@ -332,7 +332,7 @@ def test_hostile_granule_metadata(bench: Bench, trap_file: TrapFile, trap_server
         result = build_file(bench, catalog)
     assert result.scenes == SCENES
     assert (
-        sum("No granule angles for" in str(entry.message) for entry in caught if issubclass(entry.category, CubekitWarning)) >= SCENES - 1
+        sum("No NBAR for" in str(entry.message) for entry in caught if issubclass(entry.category, CubekitWarning)) >= SCENES - 1
     )
     assert trap_file.opened() == 0
     assert trap_server.stats()["requests"] == 0

@@ -69,7 +69,7 @@ def test_transient_faults_of_files_change_nothing(bench: Bench, rule: dict[str, 
     ],
     ids=str,
 )
-@pytest.mark.filterwarnings("ignore:No granule angles:cubekit.errors.ScienceWarning")
+@pytest.mark.filterwarnings("ignore:No NBAR:cubekit.errors.ScienceWarning")
 def test_lasting_faults_of_files_are_refused_in_time(bench: Bench, rule: dict[str, Any], each: int) -> None:
     bench.script(rule)
     began = time.monotonic()
@@ -80,7 +80,7 @@ def test_lasting_faults_of_files_are_refused_in_time(bench: Bench, rule: dict[st
     bench.assert_nothing()
 
 
-@pytest.mark.filterwarnings("ignore:No granule angles:cubekit.errors.ScienceWarning")
+@pytest.mark.filterwarnings("ignore:No NBAR:cubekit.errors.ScienceWarning")
 def test_access_denied_is_said_so(bench: Bench) -> None:
     bench.script({"status": 403})
     with pytest.raises(AccessDeniedError, match="All 12 assets were denied"):
@@ -180,7 +180,7 @@ def test_tokens_that_expire_every_two_seconds(signed: Bench, endpoint: Callable[
         assert statuses["403"] <= statuses["206"]
 
 
-@pytest.mark.filterwarnings("ignore:No granule angles|Planetary Computer issued:cubekit.errors.CubekitWarning")
+@pytest.mark.filterwarnings("ignore:No NBAR|Planetary Computer issued:cubekit.errors.CubekitWarning")
 def test_tokens_issued_expired(signed: Bench, endpoint: Callable[[TokenServer], QuickSession]) -> None:
     with TokenServer(lifetime=-60) as tokens:
         session = endpoint(tokens)
