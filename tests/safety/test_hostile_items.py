@@ -331,9 +331,7 @@ def test_hostile_granule_metadata(bench: Bench, trap_file: TrapFile, trap_server
         warnings.simplefilter("always")
         result = build_file(bench, catalog)
     assert result.scenes == SCENES
-    assert (
-        sum("No NBAR for" in str(entry.message) for entry in caught if issubclass(entry.category, CubekitWarning)) >= SCENES - 1
-    )
+    assert sum("No NBAR for" in str(entry.message) for entry in caught if issubclass(entry.category, CubekitWarning)) >= SCENES - 1
     assert trap_file.opened() == 0
     assert trap_server.stats()["requests"] == 0
 
