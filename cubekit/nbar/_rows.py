@@ -10,11 +10,10 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import int16, njit, prange
+from numba import int16, njit
 from numba.extending import overload
 
 from cubekit.nbar._field import MARGIN
-from cubekit.nbar._jit import serial_and_parallel
 from cubekit.nbar._pixels import HALF
 from cubekit.nbar._scan import NODES
 
@@ -180,15 +179,16 @@ def _real_seams(seams, t, k):  # type: ignore[no-untyped-def]
     return count
 
 
-def _with_nodes(dn, shape, offset, factor, nodes, seams, geometry, active, nodata, fill, out, counts):  # type: ignore[no-untyped-def]
-    """All rows of a stack of ``shape``; ``dn``, ``out`` are flat; ``counts`` (time * band, chunk, 2) gets clipped and uncorrected.
+@njit(cache=True, nogil=True)
+def with_nodes(dn, shape, offset, factor, nodes, seams, geometry, active, nodata, fill, out, counts, first, last):  # type: ignore[no-untyped-def]
+    """Some rows of a stack of ``shape``; ``dn``, ``out`` are flat; ``counts`` (time * band, chunk, 2) gets clipped and uncorrected.
 
     ``nodes`` (time, band, detector, row, column), ``seams`` (time, band, seam, 6), ``geometry`` (time, 6): origin, pitch and corner of
-    `CPatch`. The unit of work is a chunk of rows of one band and time.
+    `CPatch`. The unit of work is a chunk of rows of one band and time; those from ``first`` to ``last`` are done.
     """
     bands, height, width = shape[1], shape[2], shape[3]
     chunks = counts.shape[1]
-    for unit in prange(counts.shape[0] * chunks):
+    for unit in range(first, last):
         plane, chunk = unit // chunks, unit % chunks
         t, k = plane // bands, plane % bands
         begin, end = chunk * height // chunks, (chunk + 1) * height // chunks
@@ -335,11 +335,12 @@ def _narrow_plane(dn, base, begin, end, width, add, factor, nodes, seams, geomet
     return clipped, lost
 
 
-def _with_pixels(dn, shape, offset, factor, c, active, nodata, fill, out, counts):  # type: ignore[no-untyped-def]
-    """As `_with_nodes`, with c given per pixel, (time or 1, band, y, x)."""
+@njit(cache=True, nogil=True)
+def with_pixels(dn, shape, offset, factor, c, active, nodata, fill, out, counts, first, last):  # type: ignore[no-untyped-def]
+    """As `with_nodes`, with c given per pixel, (time or 1, band, y, x)."""
     bands, height, width = shape[1], shape[2], shape[3]
     chunks = counts.shape[1]
-    for unit in prange(counts.shape[0] * chunks):
+    for unit in range(first, last):
         plane, chunk = unit // chunks, unit % chunks
         t, k = plane // bands, plane % bands
         source = min(t, c.shape[0] - 1)
@@ -359,7 +360,3 @@ def _with_pixels(dn, shape, offset, factor, c, active, nodata, fill, out, counts
                     clipped += _run(dn, base + j, base + j + 1, add, np.float32(factor * here), np.float32(0.0), nodata, fill, out)
         counts[plane, chunk, 0] = clipped
         counts[plane, chunk, 1] = lost
-
-
-with_nodes = serial_and_parallel(_with_nodes)
-with_pixels = serial_and_parallel(_with_pixels)
