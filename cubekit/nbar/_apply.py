@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import get_num_threads
 
 from cubekit.errors import InputError
 from cubekit.nbar._field import Int8Array
@@ -20,6 +21,7 @@ from cubekit.typing import FloatArray
 __all__ = ["FILL", "SCALE", "Harmonised", "apply_c", "harmonise"]
 
 SCALE = 1e-4
+THREADS = int(os.environ.get("NUMBA_NUM_THREADS") or os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,7 +74,7 @@ def harmonise(
     dtype
         ``"int16"``: reflectance / 1e-4, rounded half to even, fill -32768; ``"float32"``: reflectance, fill NaN.
     parallel
-        Use numba's threads. Leave it False inside dask workers.
+        Use all processors. Leave it False inside dask workers.
     out
         Where to write, C-contiguous, of the shape of ``dn`` and the type asked for; may be ``dn`` itself when both are int16 (a copy is
         made then).
@@ -107,9 +109,8 @@ def harmonise(
             geometry[t] = (*p.origin, *p.pitch, *p.corner)
     counts = _counts(dn, parallel)
     factor = scale / SCALE if out.dtype == np.int16 else scale
-    loop, flat = with_nodes[parallel], dn.reshape(-1)
-    empty = _fill_of(out)
-    loop(flat, dn.shape, offset, factor, nodes, seams, geometry, status == 0, dn.dtype.type(nodata), empty, out.reshape(-1), counts)
+    known = (offset, factor, nodes, seams, geometry, status == 0)
+    _launch(with_nodes, (dn.reshape(-1), dn.shape, *known, dn.dtype.type(nodata), _fill_of(out), out.reshape(-1), counts), parallel)
     return Harmonised(out, status, int(counts[..., 0].sum()), int(counts[..., 1].sum()))
 
 
@@ -145,8 +146,8 @@ def apply_c(
     states = np.ascontiguousarray(np.broadcast_to(np.asarray(status, dtype=np.int8), dn.shape[:2]))
     counts = _counts(dn, parallel)
     factor = scale / SCALE if out.dtype == np.int16 else scale
-    loop, flat = with_pixels[parallel], dn.reshape(-1)
-    loop(flat, dn.shape, offset, factor, c, states == 0, dn.dtype.type(nodata), _fill_of(out), out.reshape(-1), counts)
+    known = (offset, factor, c, states == 0)
+    _launch(with_pixels, (dn.reshape(-1), dn.shape, *known, dn.dtype.type(nodata), _fill_of(out), out.reshape(-1), counts), parallel)
     return Harmonised(out, states, int(counts[..., 0].sum()), int(counts[..., 1].sum()))
 
 
@@ -188,6 +189,18 @@ def _statuses(patches: Sequence[CPatch | NbarStatus], bands: int) -> Int8Array:
     return status
 
 
+def _launch(loop: Callable[..., None], arguments: tuple[Any, ...], parallel: bool) -> None:
+    """Run a compiled loop over all its units of work, in threads if asked for; it does not hold the interpreter's lock."""
+    counts = arguments[-1]
+    units = counts.shape[0] * counts.shape[1]
+    parts = min(units, 4 * THREADS) if parallel else 1
+    if parts <= 1:
+        loop(*arguments, 0, units)
+        return
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(lambda part: loop(*arguments, part * units // parts, (part + 1) * units // parts), range(parts)))
+
+
 def _fill_of(out: npt.NDArray[Any]) -> np.generic:
     return np.int16(FILL) if out.dtype == np.int16 else np.float32(np.nan)
 
@@ -195,6 +208,6 @@ def _fill_of(out: npt.NDArray[Any]) -> np.generic:
 def _counts(dn: npt.NDArray[Any], parallel: bool) -> npt.NDArray[np.int64]:
     """Room for the counts, one per unit of work: bands and times, cut into chunks of rows where they are fewer than the threads want."""
     planes, height = dn.shape[0] * dn.shape[1], dn.shape[2]
-    wanted = 8 * get_num_threads() if parallel else 1
+    wanted = 8 * THREADS if parallel else 1
     chunks = min(height, -(-wanted // planes)) if planes and height else 1
     return np.zeros((planes, max(1, chunks), 2), dtype=np.int64)

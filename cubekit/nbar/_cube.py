@@ -69,7 +69,7 @@ def apply_nbar(
     compat
         ``"sen2nbar"`` for that package's c (`c_factor_from_metadata`); the status is unaffected.
     parallel
-        Read granules and use numba on all processors. Leave it False inside dask workers.
+        Use all processors. Leave it False inside dask workers.
 
     Returns
     -------

@@ -94,7 +94,7 @@ class CField:
             return cls(angles, sun, {})
         detectors = angles.detectors[index]
         numbers = np.array([BAND_ORDER.index(angles.bands[i]) for i in index])
-        filled, seen, coefficients = continued(angles.view_zenith[index], angles.view_azimuth[index])
+        filled, seen, coefficients = continued(angles.view_zenith, angles.view_azimuth, index)
         order, seams = footprints(coefficients, seen, detectors, numbers)
         if (order != np.arange(len(order))).any():
             detectors, filled, seen = detectors[order], filled[order], seen[order]

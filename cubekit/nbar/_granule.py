@@ -156,6 +156,7 @@ def parse_granule_angles(data: bytes, *, bands: Collection[str] | None = None, s
     error, position, found, root_start, root_end = _scan.scan(
         raw, _scan.words_of(data), _scan.WORD_HASHES, wanted, meta, steps, values.reshape(-1), means, spans
     )
+    values.resize((found, 2, NODES, NODES), refcheck=False)  # gives back what was not used, without a copy
     root = _ROOT.fullmatch(data[root_start:root_end]) if root_end > 0 else None
     if error and (root or error != _scan.ERR_MISMATCH):
         _refuse(f"{_scan.ERRORS[error]}, at byte {position} of {len(data)}", source)
@@ -189,9 +190,11 @@ def _assemble(
     sun = np.full((2, NODES, NODES), np.nan)
     is_sun = np.flatnonzero((meta[:, 7] == 0) & usable)
     if is_sun.size:
-        sun = _valid(values[is_sun[0]], 180.0)
+        sun = _valid(values[is_sun[0]].copy(), 180.0)
     is_view = (meta[:, 7] == 1) & usable & (meta[:, 0] >= 0) & (meta[:, 0] < len(BAND_ORDER)) & (meta[:, 1] >= 1) & (meta[:, 1] <= 12)
-    view = _valid(values[is_view], 90.0)
+    chosen = np.flatnonzero(is_view)
+    together = chosen.size > 0 and chosen[-1] - chosen[0] + 1 == chosen.size
+    view = _valid(values[chosen[0] : chosen[-1] + 1] if together else values[chosen], 90.0)
     baseline = _BASELINE.search(texts["TILE_ID"])
     return GranuleAngles(
         tile=tile,

@@ -10,11 +10,10 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import int16, njit, prange
+from numba import int16, njit
 from numba.extending import overload
 
 from cubekit.nbar._field import MARGIN
-from cubekit.nbar._jit import serial_and_parallel
 from cubekit.nbar._pixels import HALF
 from cubekit.nbar._scan import NODES
 
@@ -129,20 +128,21 @@ def _cells(u0, du, corner, first, last, stops):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _lines(nodes, t, k, r0, geometry, lines):  # type: ignore[no-untyped-def]
-    """c of each detector and cell in the node row ``r0`` as (p, q, r, s) of ``p + q * row + (r + s * row) * column``."""
-    v0, u0, dv, du = geometry[t, 0], geometry[t, 1], geometry[t, 2], geometry[t, 3]
-    b0 = v0 - (r0 + int(geometry[t, 4]))
+    """c of each detector and cell below node row ``r0`` as (p, q, r, s) of ``p + q * b + (r + s * b) * column``.
+
+    b is the distance from the node row in nodes, so that values do not depend on where a block of rows begins.
+    """
+    u0, du = geometry[t, 1], geometry[t, 3]
     for d in range(lines.shape[0]):
         for cell in range(lines.shape[1]):
             a0 = u0 - (cell + int(geometry[t, 5]))
             here, east = nodes[t, k, d, r0, cell], nodes[t, k, d, r0, cell + 1]
-            south, both = nodes[t, k, d, r0 + 1, cell] - here, nodes[t, k, d, r0 + 1, cell + 1] - east
-            left, left_slope = here + b0 * south, dv * south
-            rise, rise_slope = east + b0 * both - left, dv * both - left_slope
-            lines[d, cell, 0] = left + rise * a0
-            lines[d, cell, 1] = left_slope + rise_slope * a0
+            south = nodes[t, k, d, r0 + 1, cell] - here
+            rise, twist = east - here, nodes[t, k, d, r0 + 1, cell + 1] - east - south
+            lines[d, cell, 0] = here + rise * a0
+            lines[d, cell, 1] = south + twist * a0
             lines[d, cell, 2] = rise * du
-            lines[d, cell, 3] = rise_slope * du
+            lines[d, cell, 3] = twist * du
 
 
 @njit(cache=True)
@@ -179,15 +179,16 @@ def _real_seams(seams, t, k):  # type: ignore[no-untyped-def]
     return count
 
 
-def _with_nodes(dn, shape, offset, factor, nodes, seams, geometry, active, nodata, fill, out, counts):  # type: ignore[no-untyped-def]
-    """All rows of a stack of ``shape``; ``dn``, ``out`` are flat; ``counts`` (time * band, chunk, 2) gets clipped and uncorrected.
+@njit(cache=True, nogil=True)
+def with_nodes(dn, shape, offset, factor, nodes, seams, geometry, active, nodata, fill, out, counts, first, last):  # type: ignore[no-untyped-def]
+    """Some rows of a stack of ``shape``; ``dn``, ``out`` are flat; ``counts`` (time * band, chunk, 2) gets clipped and uncorrected.
 
     ``nodes`` (time, band, detector, row, column), ``seams`` (time, band, seam, 6), ``geometry`` (time, 6): origin, pitch and corner of
-    `CPatch`. The unit of work is a chunk of rows of one band and time.
+    `CPatch`. The unit of work is a chunk of rows of one band and time; those from ``first`` to ``last`` are done.
     """
     bands, height, width = shape[1], shape[2], shape[3]
     chunks = counts.shape[1]
-    for unit in prange(counts.shape[0] * chunks):
+    for unit in range(first, last):
         plane, chunk = unit // chunks, unit % chunks
         t, k = plane // bands, plane % bands
         begin, end = chunk * height // chunks, (chunk + 1) * height // chunks
@@ -228,6 +229,7 @@ def _plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, t, 
             known = r0
         if real > 0:
             _follow_seams(seams, t, k, real, u0, du, v, first, last, crossing)
+        b = v - (r0 + int(geometry[t, 4]))
         if first > 0:
             lost += _lose(dn, row, row + first, nodata, out, fill)
         j, d, cell = first, 0, 0
@@ -237,8 +239,8 @@ def _plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, t, 
             while stops[cell] <= j:
                 cell += 1
             stop = min(stops[cell], crossing[d]) if d < real else stops[cell]
-            gain = lines[d, cell, 0] + lines[d, cell, 1] * i
-            slope = lines[d, cell, 2] + lines[d, cell, 3] * i
+            gain = lines[d, cell, 0] + lines[d, cell, 1] * b
+            slope = lines[d, cell, 2] + lines[d, cell, 3] * b
             if math.isnan(gain):
                 lost += _lose(dn, row + j, row + stop, nodata, out, fill)
             else:
@@ -269,8 +271,8 @@ def _all_known(nodes, t, k, detectors):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def _spread(lines, stops, crossing, first, last, i, rows, factor, level, tilt):  # type: ignore[no-untyped-def]
-    """``factor * c`` of each column at row ``i`` into ``level``, its change per row into ``tilt``; returns the largest in so many rows."""
+def _spread(lines, stops, crossing, first, last, factor, level, tilt):  # type: ignore[no-untyped-def]
+    """``factor * c`` of each column at the node row into ``level``, its change to the next into ``tilt``; returns the largest between."""
     d, cell, j, largest = 0, 0, first, np.float32(0.0)
     while j < last:
         while d < crossing.shape[0] and crossing[d] <= j:
@@ -278,13 +280,12 @@ def _spread(lines, stops, crossing, first, last, i, rows, factor, level, tilt): 
         while stops[cell] <= j:
             cell += 1
         stop = min(stops[cell], crossing[d]) if d < crossing.shape[0] else stops[cell]
-        gain, gain_step = lines[d, cell, 0] + lines[d, cell, 1] * i, lines[d, cell, 2] + lines[d, cell, 3] * i
-        slope, slope_step = lines[d, cell, 1], lines[d, cell, 3]
+        p, q, r, s = lines[d, cell, 0], lines[d, cell, 1], lines[d, cell, 2], lines[d, cell, 3]
         for m in range(j, stop):
-            level[m - first] = factor * (gain + gain_step * m)
-            tilt[m - first] = factor * (slope + slope_step * m)
-        for m in (j - first, stop - 1 - first):  # bilinear: the corners are the extremes
-            largest = max(largest, level[m], level[m] + tilt[m] * np.float32(rows))
+            level[m - first] = factor * (p + r * m)
+            tilt[m - first] = factor * (q + s * m)
+        for m in (j - first, stop - 1 - first):  # bilinear: the corners are the extremes; continued a little beyond the tile
+            largest = max(largest, level[m] - np.float32(0.1) * tilt[m], level[m] + np.float32(1.1) * tilt[m])
         j = stop
     return largest
 
@@ -296,11 +297,11 @@ def _narrow_plane(dn, base, begin, end, width, add, factor, nodes, seams, geomet
     first, last = _columns_within(u0, du, width)
     stops = np.empty(nodes.shape[4] - 1, dtype=np.int64)
     lines = np.empty((real + 1, nodes.shape[4] - 1, 4))
-    crossing = np.full(real, (first + last) // 2)
+    crossing, before = np.full(real, (first + last) // 2), np.full(real, -1)
     level, tilt = np.empty(last - first, dtype=np.float32), np.empty(last - first, dtype=np.float32)
     _cells(u0, du, int(geometry[t, 5]), first, last, stops)
     n = np.int32(last - first)
-    clipped, lost, known, since, check, largest = 0, 0, -1, 0, 0, np.float32(0.0)
+    clipped, lost, known, largest = 0, 0, -1, np.float32(0.0)
     for i in range(begin, end):
         row = base + i * width
         v = v0 + dv * i
@@ -308,36 +309,38 @@ def _narrow_plane(dn, base, begin, end, width, add, factor, nodes, seams, geomet
             lost += _lose(dn, row, row + width, nodata, out, fill)
             continue
         r0 = min(max(math.floor(v) - int(geometry[t, 4]), 0), nodes.shape[3] - 2)
-        moved = 0
+        moved = r0 != known
         if real > 0:
             _follow_seams(seams, t, k, real, u0, du, v, first, last, crossing)
             for s in range(real):
-                moved = 31 * moved + crossing[s]
-        if r0 != known or moved != check:
+                moved |= crossing[s] != before[s]
+                before[s] = crossing[s]
+        if moved:
             if r0 != known:
                 _lines(nodes, t, k, r0, geometry, lines)
-            largest = _spread(lines, stops, crossing, first, last, i, end - i, factor, level, tilt)
-            known, check, since = r0, moved, i
+            largest = _spread(lines, stops, crossing, first, last, factor, level, tilt)
+            known = r0
         if n < width:
             lost += _lose(dn, row, row + first, nodata, out, fill) + _lose(dn, row + last, row + width, nodata, out, fill)
-        source, target, rows = dn[row + first : row + last], out[row + first : row + last], np.float32(i - since)
+        source, target, b = dn[row + first : row + last], out[row + first : row + last], np.float32(v - (r0 + int(geometry[t, 4])))
         bits = dn.dtype.type(0)
         for j in range(n):
-            value = (np.float32(source[j]) + add) * (level[j] + tilt[j] * rows)
+            value = (np.float32(source[j]) + add) * (level[j] + tilt[j] * b)
             bits = dn.dtype.type(bits | source[j])
             target[j] = _stored(value, fill) if source[j] != nodata else fill
         if _may_clip(bits, add, largest, fill):
             for j in range(n):
-                value = (np.float32(source[j]) + add) * (level[j] + tilt[j] * rows)
+                value = (np.float32(source[j]) + add) * (level[j] + tilt[j] * b)
                 clipped += (source[j] != nodata) & (abs(value) >= np.float32(32767.5))
     return clipped, lost
 
 
-def _with_pixels(dn, shape, offset, factor, c, active, nodata, fill, out, counts):  # type: ignore[no-untyped-def]
-    """As `_with_nodes`, with c given per pixel, (time or 1, band, y, x)."""
+@njit(cache=True, nogil=True)
+def with_pixels(dn, shape, offset, factor, c, active, nodata, fill, out, counts, first, last):  # type: ignore[no-untyped-def]
+    """As `with_nodes`, with c given per pixel, (time or 1, band, y, x)."""
     bands, height, width = shape[1], shape[2], shape[3]
     chunks = counts.shape[1]
-    for unit in prange(counts.shape[0] * chunks):
+    for unit in range(first, last):
         plane, chunk = unit // chunks, unit % chunks
         t, k = plane // bands, plane % bands
         source = min(t, c.shape[0] - 1)
@@ -357,7 +360,3 @@ def _with_pixels(dn, shape, offset, factor, c, active, nodata, fill, out, counts
                     clipped += _run(dn, base + j, base + j + 1, add, np.float32(factor * here), np.float32(0.0), nodata, fill, out)
         counts[plane, chunk, 0] = clipped
         counts[plane, chunk, 1] = lost
-
-
-with_nodes = serial_and_parallel(_with_nodes)
-with_pixels = serial_and_parallel(_with_pixels)

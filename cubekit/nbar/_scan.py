@@ -323,8 +323,13 @@ def _name(buf, pos, size):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _begin_grid(word, buf, start, end, wanted, grid, meta, steps, values):  # type: ignore[no-untyped-def]
-    """Prepare a grid; whether its values are wanted."""
+def _is_unwanted(band, wanted):  # type: ignore[no-untyped-def]
+    return 0 <= band < wanted.shape[0] and not wanted[band]
+
+
+@njit(cache=True)
+def _begin_grid(word, buf, start, end, grid, meta, steps, values):  # type: ignore[no-untyped-def]
+    """Prepare a grid."""
     sun = word == SUN_GRID
     for i in range(4):
         steps[grid, i // 2, i % 2] = np.nan
@@ -336,13 +341,8 @@ def _begin_grid(word, buf, start, end, wanted, grid, meta, steps, values):  # ty
     meta[grid, 5] = 1
     meta[grid, 6] = start
     meta[grid, 7] = 0 if sun else 1
-    band = meta[grid, 0]
-    if not sun and 0 <= band < wanted.shape[0] and not wanted[band]:
-        meta[grid, 7] = 2
-        return False
     for i in range(2 * grid * NODES * NODES, 2 * (grid + 1) * NODES * NODES):
         values[i] = np.nan
-    return True
 
 
 @njit(cache=True, nogil=True)
@@ -350,10 +350,9 @@ def scan(buf, words, hashes, wanted, meta, steps, values, means, texts):  # type
     """Read a whole file; returns (error, position, grids, root name start, root name end).
 
     ``words`` is `words_of` the file, ``wanted`` (13,) the bands whose grids are to be read. ``meta`` (grid, 8): band id, detector id, rows
-    seen and shape kept per angle, position, and 0 for the sun's grid, 1 for a view grid, 2 for one of a band that is not wanted;
-    ``steps`` (grid, 2, 2) column and row step per angle; ``values`` (grid, 2, 23, 23), flat: zenith and azimuth, set for grids that were
-    read; ``means`` (14, 2), the sun last; ``texts`` (text, 2) spans of the first elements of `TEXTS`. The last two must come filled with
-    NaN and -1.
+    seen and shape kept per angle, position, 1 for a view grid and 0 for the sun's; ``steps`` (grid, 2, 2) column and row step per angle;
+    ``values`` (grid, 2, 23, 23), flat: zenith and azimuth; ``means`` (14, 2), the sun last; ``texts`` (text, 2) spans of the first
+    elements of `TEXTS`. ``means`` must come filled with NaN, ``texts`` with -1.
     """
     size = buf.shape[0]
     stack = np.empty(MAX_DEPTH, dtype=np.uint64)
@@ -419,11 +418,14 @@ def scan(buf, words, hashes, wanted, meta, steps, values, means, texts):  # type
         pos = begin
         if word < 0:
             continue
-        if word in (SUN_GRID, VIEW_GRID):
+        if word == VIEW_GRID and _is_unwanted(_attribute(buf, after, close, 98), wanted):
+            angle = -2
+        elif word in (SUN_GRID, VIEW_GRID):
             if grid + 1 >= meta.shape[0]:
                 return ERR_TOO_MANY, pos, grid + 1, root_start, root_end
             grid += 1
-            angle = -1 if _begin_grid(word, buf, after, close, wanted, grid, meta, steps, values) else -2
+            _begin_grid(word, buf, after, close, grid, meta, steps, values)
+            angle = -1
         elif word in (ZENITH, AZIMUTH):
             angle = (0 if word == ZENITH else 1) if grid >= 0 and angle == -1 else -2
         elif word == MEAN_SUN:

@@ -43,10 +43,14 @@ def _tan_loop(zenith, azimuth, out):  # type: ignore[no-untyped-def]
             out[i, 0] = np.nan
             out[i, 1] = np.nan
         else:
-            sine, cosine = _sincos(zenith[i])
-            east, north = _sincos(azimuth[i])
-            out[i, 0] = sine / cosine * east
-            out[i, 1] = sine / cosine * north
+            out[i, 0], out[i, 1] = _tan_vector(zenith[i], azimuth[i])
+
+
+@njit(cache=True)
+def _tan_vector(zenith, azimuth):  # type: ignore[no-untyped-def]
+    sine, cosine = _sincos(zenith)
+    east, north = _sincos(azimuth)
+    return sine / cosine * east, sine / cosine * north
 
 
 @njit(cache=True)
@@ -95,13 +99,28 @@ def _grid_features() -> FloatArray:
 FEATURES = _grid_features()
 
 
-def continued(zenith: FloatArray, azimuth: FloatArray) -> tuple[FloatArray, npt.NDArray[np.bool_], FloatArray]:
-    """(filled, seen, coefficients) of `continue_vectors` for angles (grid, 23, 23) in degrees, NaN where not seen."""
-    vectors = tan_vectors(zenith, azimuth)
-    seen = np.isfinite(vectors[..., 0])
-    coefficients = np.empty((len(vectors), 6, 2))
-    _fit(vectors.reshape(len(vectors), -1, 2), FEATURES, np.array(WEAK), PRIOR_WEIGHT, coefficients)
+def continued(zenith: FloatArray, azimuth: FloatArray, index: npt.NDArray[np.intp]) -> tuple[FloatArray, npt.NDArray[np.bool_], FloatArray]:
+    """(filled, seen, coefficients) of `continue_vectors` for some of the grids of angles (grid, 23, 23) in degrees, NaN where not seen."""
+    vectors = np.empty((len(index), NODES, NODES, 2))
+    seen = np.empty((len(index), NODES, NODES), dtype=np.bool_)
+    coefficients = np.empty((len(index), 6, 2))
+    _tan_grids(zenith, azimuth, index, vectors, seen)
+    _fit(vectors.reshape(len(index), -1, 2), FEATURES, np.array(WEAK), PRIOR_WEIGHT, coefficients)
     return vectors, seen, coefficients
+
+
+@njit(cache=True, nogil=True)
+def _tan_grids(zenith, azimuth, index, vectors, seen):  # type: ignore[no-untyped-def]
+    for g in range(index.shape[0]):
+        for r in range(NODES):
+            for c in range(NODES):
+                theta, phi = zenith[index[g], r, c], azimuth[index[g], r, c]
+                x, y = np.nan, np.nan
+                seen[g, r, c] = not (np.isnan(theta) or np.isnan(phi))
+                if seen[g, r, c]:
+                    x, y = _tan_vector(theta, phi)
+                vectors[g, r, c, 0] = x
+                vectors[g, r, c, 1] = y
 
 
 def continue_vectors(vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -173,7 +192,9 @@ def _fit(flat, features, weak, prior_weight, coefficients):  # type: ignore[no-u
             moment[g, j, 0] += prior_weight * shared[j - 1, 0]
             moment[g, j, 1] += prior_weight * shared[j - 1, 1]
         _solve(gram[g], moment[g])
-        coefficients[g] = moment[g]
+        for j in range(6):
+            for axis in range(2):
+                coefficients[g, j, axis] = moment[g, j, axis]
         for axis in range(2):
             c0, c1, c2 = moment[g, 0, axis], moment[g, 1, axis], moment[g, 2, axis]
             c3, c4, c5 = moment[g, 3, axis], moment[g, 4, axis], moment[g, 5, axis]

@@ -144,6 +144,17 @@ def test_seams_cells_and_the_tile_border_in_narrow_and_wide_rows(width):
     assert fused.uncorrected == pixelwise.uncorrected > 0
 
 
+@pytest.mark.parametrize("width", [700, 2100])
+def test_values_do_not_depend_on_blocks_of_rows_or_threads(width):
+    x, y = axes(20_000, 30_000, width, height=700)
+    dn = np.random.default_rng(4).integers(0, 12_000, (1, 1, 700, width)).astype("uint16")
+    whole = harmonise(dn, [patch(FIELD, ["B02"], x, y)], -1000).values
+    np.testing.assert_array_equal(whole, harmonise(dn, [patch(FIELD, ["B02"], x, y)], -1000, parallel=True).values)
+    for rows in (slice(0, 333), slice(333, 700)):
+        part = harmonise(np.ascontiguousarray(dn[:, :, rows]), [patch(FIELD, ["B02"], x, y[rows])], -1000).values
+        np.testing.assert_array_equal(whole[:, :, rows], part)
+
+
 def test_other_nodata_and_scale():
     dn = np.full((1, 1, 4, 4), 500, dtype="int16")
     dn[0, 0, 0, 0] = -9999
