@@ -130,8 +130,9 @@ def touches(footprint: JSON | None, area: BaseGeometry) -> bool:
 
 
 def _sagitta(geometry: BaseGeometry) -> float:
-    """Height of the arc, degrees, that a parallel makes over the widest part: (dlon^2 / 8) sin(lat) cos(lat)."""
+    """Height of the arc, degrees, that a parallel makes over the footprint: (dlon^2 / 8) sin(lat) cos(lat)."""
     parts: list[BaseGeometry] = list(geometry.geoms) if isinstance(geometry, MultiPolygon) else [geometry]
-    width = math.radians(min(20.0, max(part.bounds[2] - part.bounds[0] for part in parts)))
+    # Parts on either side of the antimeridian are one footprint: their widths add up.
+    width = math.radians(min(20.0, sum(part.bounds[2] - part.bounds[0] for part in parts)))
     latitude = math.radians(max(abs(geometry.bounds[1]), abs(geometry.bounds[3])))
     return math.degrees(width**2 / 8 * math.sin(latitude) * math.cos(latitude))

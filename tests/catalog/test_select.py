@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from shapely.geometry import MultiPolygon, Point, Polygon, box, mapping, shape
 
@@ -145,6 +145,7 @@ def test_search_boxes_never_span_the_globe():
 
 
 @given(lon=st.floats(-179.99, 179.99), lat=st.floats(-79, 83), x=st.floats(0.001, 0.999), y=st.floats(0.001, 0.999))
+@example(lon=179.5, lat=-38.0, x=0.5, y=0.001)
 @settings(max_examples=200, deadline=None)
 def test_every_point_of_a_granule_is_in_its_footprint(lon, lat, x, y):
     """A square of 110 km in UTM, given in degrees by its corners only, touches every point that it holds."""

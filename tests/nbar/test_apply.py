@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import make_xml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cubekit.errors import InputError
 from cubekit.nbar import FILL, CField, NbarStatus, apply_c, harmonise, parse_granule_angles, patch, status_attrs
+from tests.nbar.conftest import make_xml
 
 BANDS = ("B01", "B02", "B8A", "B12")
 FIELD = CField.from_angles(parse_granule_angles(make_xml(bands=[0, 1, 8, 12])))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
-from conftest import make_xml
 
 from cubekit.errors import InputError, ReadError
 from cubekit.nbar import CField, NbarStatus, apply_nbar, parse_granule_angles
+from tests.nbar.conftest import make_xml
 
 XML = make_xml(bands=[0, 1, 3, 8])
 FIELD = CField.from_angles(parse_granule_angles(XML))
@@ -199,9 +199,8 @@ def test_modelled_sun_has_no_answer_beyond_the_orbit():
 
 
 def test_angles_at_pixels_are_what_the_grids_say():
-    from conftest import make_view
-
     from cubekit.nbar import angles_at
+    from tests.nbar.conftest import make_view
 
     x = FIELD.angles.ulx + 5000.0 * np.array([4.25, 17.5])
     y = FIELD.angles.uly - 5000.0 * np.array([3.5, 9.0])

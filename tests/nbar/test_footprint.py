@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import STRIPS, TRACK, make_view, make_xml
 
 from cubekit.errors import InputError, ReadError
 from cubekit.nbar import CField, c_factor, parse_granule_angles, rasterise_detfoo
 from cubekit.nbar._pixels import labels
 from cubekit.testing import shared_data
+from tests.nbar.conftest import STRIPS, TRACK, make_view, make_xml
 
 PITCH = 180.0
 SEAM = 200.0

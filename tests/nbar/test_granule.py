@@ -6,7 +6,6 @@ import time
 
 import numpy as np
 import pytest
-from conftest import grid_xml, make_angles, make_xml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from cubekit.errors import InputError, ReadError
 from cubekit.nbar import CField, NbarStatus, c_factor_from_metadata, parse_granule_angles
 from cubekit.nbar._granule import MAX_METADATA_BYTES
 from cubekit.testing import shared_data
+from tests.nbar.conftest import grid_xml, make_angles, make_xml
 
 X = 600_000 + 10.0 * np.arange(6000, 6016) + 5
 Y = 5_600_040 - 10.0 * np.arange(3000, 3016) - 5

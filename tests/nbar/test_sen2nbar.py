@@ -12,12 +12,12 @@ import rasterio
 import scipy
 import xarray as xr
 from affine import Affine
-from conftest import make_xml
 
 from cubekit import sen2nbar
 from cubekit._sen2nbar_items import fetch_bytes, items_in_order, metadata_href, offset_of
 from cubekit.errors import AccessDeniedError, CubekitWarning, InputError, ReadError
 from cubekit.nbar import CField, apply_nbar, parse_granule_angles
+from tests.nbar.conftest import make_xml
 
 XML = make_xml(bands=[0, 1, 3, 8])
 BANDS = ["B02", "B04"]
