@@ -44,7 +44,7 @@ def fleet(recipe, make_sites, tmp_path_factory):
         (root / "state").mkdir()
         patch.setenv("CUBEKIT_TEST_STATE", str(root / "state"))
         patch.setenv("AWS_SECRET_ACCESS_KEY", f"{batch_builders.SECRET}-environment")
-        options = RunOptions(workers=2, retries=1, timeout=15.0, memory=1_500_000_000)
+        options = RunOptions(workers=2, retries=1, timeout=30.0, memory=1_500_000_000)
         report = go(jobs, options, describe=batch_builders.quality, progress=lambda progress: seen.append(progress))
     merge(jobs.root, plan=jobs)
     return root, jobs, report, seen
@@ -76,7 +76,7 @@ def test_a_crash_is_explained_and_tried_again(fleet):
 
 def test_limits_of_time_and_memory_are_named(fleet):
     found = by_id(fleet[2])
-    assert "more than the limit of 15 s" in found["hang-1"].message
+    assert "more than the limit of 30 s" in found["hang-1"].message
     assert "more than the limit of 1.50 GB" in found["eat-1"].message
     assert found["eat-1"].seconds < 60
 
