@@ -315,6 +315,6 @@ def _outline(epsg: int, bounds: BBox, points: int = 33) -> BaseGeometry:
     globe, parts = box(-180.0, -90.0, 180.0, 90.0), []
     for turn in (-360.0, 0.0, 360.0):
         part = shapely.intersection(translate(whole, turn), globe)
-        if part.area > 0:
-            parts.append(part)
+        # Where an edge of the outline runs along the antimeridian, the part has lines beside its polygon.
+        parts += [polygon for polygon in getattr(part, "geoms", [part]) if polygon.area > 0]
     return parts[0] if len(parts) == 1 else MultiPolygon(parts)

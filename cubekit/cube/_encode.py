@@ -14,6 +14,7 @@ __all__ = ["encode_text", "encode_time", "is_text", "pack_reflectance"]
 
 _UNITS = (("days", "D"), ("seconds", "s"), ("milliseconds", "ms"), ("microseconds", "us"))
 _LIMIT = 32767
+_NAT = int(np.iinfo(np.int64).min)
 
 
 def pack_reflectance(variable: xr.Variable) -> xr.Variable:
@@ -44,14 +45,24 @@ def _pack(values: Any) -> Any:
 
 
 def encode_time(variable: xr.Variable, name: str, *beside: xr.Variable) -> xr.Variable:
-    """State units, calendar and type of a time variable: int64, in the coarsest unit that holds it and what stands `beside` it exactly."""
+    """State units, calendar and type of a time variable: int64, in the coarsest unit that holds it and what stands `beside` it exactly.
+
+    An axis has no undefined times; elsewhere they become the smallest int64.
+    """
     values = np.asarray(variable.values).astype("datetime64[ns]")
-    if np.isnat(values).any():
+    undefined = bool(np.isnat(values).any())
+    if undefined and name in variable.dims:
         raise InputError(f"{name} has {int(np.isnat(values).sum())} undefined times", remedy="Drop the steps without a time")
     together = np.concatenate([values.ravel(), *(np.asarray(other.values).astype("datetime64[ns]").ravel() for other in beside)])
+    together = together[~np.isnat(together)]
     exact = (unit for unit, code in _UNITS if (together.astype(f"datetime64[{code}]") == together).all())
     unit = next(exact, "nanoseconds")
-    encoding = {"units": f"{unit} since 1970-01-01", "calendar": "proleptic_gregorian", "dtype": "int64", "_FillValue": None}
+    encoding = {
+        "units": f"{unit} since 1970-01-01",
+        "calendar": "proleptic_gregorian",
+        "dtype": "int64",
+        "_FillValue": _NAT if undefined else None,
+    }
     attrs = {key: value for key, value in variable.attrs.items() if key not in ("units", "calendar")}
     return xr.Variable(variable.dims, values, attrs, encoding)
 

@@ -180,3 +180,17 @@ def test_bad_input_is_told(arguments: dict, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         Grid.around(**arguments)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("lat", [-78.0, -16.8, 0.3, 65.0, 82.0])
+def test_a_grid_around_the_antimeridian_is_two_polygons_wherever_it_is_cut(lat: float) -> None:
+    """The cut may touch the outline at corners and along its edges."""
+    for metres in np.linspace(-400, 400, 41):
+        lon = 180.0 + metres / (111_320 * np.cos(np.radians(lat)))
+        grid = Grid.around(lat, lon - 360.0 if lon > 180 else lon, 40)
+        parts = getattr(grid.footprint(), "geoms", [grid.footprint()])
+        assert all(part.geom_type == "Polygon" and part.is_valid for part in parts)
+        boxes = grid.search_boxes()
+        assert all(-180 <= west <= east <= 180 and east - west < 0.2 for west, _, east, _ in boxes)
+        if abs(metres) < 100:
+            assert {round(box[0]) for box in boxes} == {-180, 180}

@@ -52,7 +52,8 @@ def to_dataset(
     kept, attrs = _kept(layer, scenes, stack, corrected, known)
     scenes = [scenes[number] for number in kept]
     values, scl, status, cloud = (_move(array, kept) for array in (corrected.values, corrected.scl, known.status, known.cloud))
-    data: dict[str, Any] = {band: (DIMS, values[:, number], _band_attrs(layer, band)) for number, band in enumerate(layer.bands)}
+    stored = {"dtype": layer.dtype}
+    data: dict[str, Any] = {band: (DIMS, values[:, number], _band_attrs(layer, band), stored) for number, band in enumerate(layer.bands)}
     data["SCL"] = (DIMS, scl, {"long_name": "scene classification of Sen2Cor", **flags(SceneClass)})
     data["cloud_mask"] = (DIMS, cloud, _cloud_attrs(layer))
     data["pixel_status"] = (DIMS, status, {"long_name": "why a pixel is empty in at least one band", **flags(PixelStatus)})

@@ -47,9 +47,7 @@ def to_period(ds: xr.Dataset, request: LayerRequest, period: str) -> xr.Dataset:
     days, time = period_days(period), request.time
     starts = np.arange(time.start, time.end + np.timedelta64(1, "D"), np.timedelta64(days, "D"))
     chosen = _clearest(ds, starts)
-    seconds = (ds.time.values - np.datetime64("1970-01-01")) / np.timedelta64(1, "s")
-    taken = ("time", seconds, {"long_name": "acquisition", "units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian"})
-    scenes = ds.assign_coords(acquisition_time=taken)
+    scenes = ds.assign_coords(acquisition_time=("time", ds.time.values, {"long_name": "acquisition; undefined in bins without a scene"}))
     variables = {
         str(name): variable if "time" not in variable.dims else _onto(str(name), variable, chosen, request)
         for name, variable in scenes.variables.items()
@@ -91,6 +89,8 @@ def _absence(name: str, values: npt.NDArray[Any]) -> Any:
         return _FILL[name]
     if values.dtype.kind == "f":
         return np.nan
+    if values.dtype.kind == "M":
+        return np.datetime64("NaT")
     if values.dtype.kind == "U":
         return ""
     return FILL if values.ndim == 3 else 0
