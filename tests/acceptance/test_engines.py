@@ -42,3 +42,11 @@ def test_engines_build_the_same_cube(world: World, tmp_path: Path, name: str) ->
         assert float(cube["B04"].notnull().mean()) > 0.5
         found[engine] = result.digest
     assert len(set(found.values())) == 1, found
+
+
+def test_a_plan_says_for_which_engine_it_counts(world: World) -> None:
+    lon, lat = world.sites["centre"]
+    options = {"catalog": str(world.catalog), "bands": ["B04"], "edge_size": 24, "nbar": "none"}
+    for engine in ("window", "odc"):
+        (plan,) = cubekit.plan(lat, lon, "2021-04-01", "2021-04-30", session=Session(engine=engine), **options)
+        assert any("engine window; under odc" in note for note in plan.notes) == (engine == "odc")

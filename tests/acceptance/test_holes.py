@@ -134,7 +134,7 @@ def test_denied_files(scenes: Scenes) -> None:
         assert (ds.read_status.sel(band="B8A") == ReadStatus.DENIED).all()
         assert account(ds) == {"read_failed": 2 * SIZE}
         server.configure(rules=[{"path": r"\.tif", "status": 403}])
-        with pytest.raises(AccessDeniedError, match="All 6 assets were denied: .* B04 denied: .*403.* and 3 more") as caught:
+        with pytest.raises(AccessDeniedError, match=r"All 6 assets were denied: .* B04 denied: .*403.* and 3 more") as caught:
             copy.load(base=server.url)
         assert caught.value.exit_code == 5
 

@@ -8,13 +8,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import xarray as xr
 
 from cubekit.demo import World
 from cubekit.errors import NothingFoundError, ScienceWarning
 from cubekit.grid import Grid
-from cubekit.layers.sentinel2 import Sentinel2
-from tests.acceptance.conftest import BANDS, CLEAR, FILL, GRID, Copy, account, request
+from tests.acceptance.conftest import BANDS, CLEAR, FILL, GRID, Copy, account
 
 Scenes = Callable[..., Copy]
 SOUTH = (288420.0, 5688540.0, 293580.0, GRID.top - 120.0)

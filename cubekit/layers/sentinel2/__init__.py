@@ -108,6 +108,8 @@ class Sentinel2(BandNames, Layer):
         metadata = Tally()
         fetch_angles(self, items, replace(request, tally=metadata), catalog)
         notes = tuple(f"{outcome.status.name.lower()}: {outcome.message}" for outcome in list(plan.outcomes.values())[:5])
+        if (engine := request.session.engine) != "window":
+            notes += (f"requests and bytes are those of the engine window; under {engine} GDAL asks for more",)
         memory = plan.memory + self._memory(len(scenes), len(items), request)
         requests, size = plan.requests + metadata.requests, plan.bytes + metadata.bytes
         return LayerPlan(self.kind, len(scenes), len(items), assets + metadata.requests, requests, size, memory, notes)
