@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cubekit_cli._errors import run
-from cubekit_cli.main import app
 
 from cubekit.demo import World
 from cubekit.testing.rangeserver import RangeServer
+from cubekit_cli._errors import run
+from cubekit_cli.main import app
 
 PAGE = {"status": 200, "body": "<html>sign in</html>", "headers": {"Content-Type": "text/html"}}
 
