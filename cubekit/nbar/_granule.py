@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -22,6 +23,8 @@ NODES = _scan.NODES
 TILE_SIZE = 109_800.0
 MAX_METADATA_BYTES = 32 * 2**20
 MAX_GRIDS = 2 * 13 * 12
+
+_LOCAL = threading.local()
 
 _ROOT = re.compile(rb"(?:[\w.-]+:)?Level-(1C|2A)_Tile_ID")
 _TILE = re.compile(r"_T(\d{2}[C-HJ-NP-X][A-HJ-NP-Z]{2})(?:_|$)")
@@ -148,7 +151,7 @@ def parse_granule_angles(data: bytes, *, bands: Collection[str] | None = None, s
         _refuse(_scan.ERRORS[_scan.ERR_CHARACTER], source)
     meta = np.zeros((MAX_GRIDS + 1, 8), dtype=np.int64)
     steps = np.empty((MAX_GRIDS + 1, 2, 2))
-    values = np.empty((MAX_GRIDS + 1, 2, NODES, NODES))
+    values = _scratch()
     means = np.full((14, 2), np.nan)
     spans = np.full((len(_scan.TEXTS), 2), -1, dtype=np.int64)
     raw = np.frombuffer(data, dtype=np.uint8)
@@ -156,7 +159,6 @@ def parse_granule_angles(data: bytes, *, bands: Collection[str] | None = None, s
     error, position, found, root_start, root_end = _scan.scan(
         raw, _scan.words_of(data), _scan.WORD_HASHES, wanted, meta, steps, values.reshape(-1), means, spans
     )
-    values.resize((found, 2, NODES, NODES), refcheck=False)  # gives back what was not used, without a copy
     root = _ROOT.fullmatch(data[root_start:root_end]) if root_end > 0 else None
     if error and (root or error != _scan.ERR_MISMATCH):
         _refuse(f"{_scan.ERRORS[error]}, at byte {position} of {len(data)}", source)
@@ -164,6 +166,14 @@ def parse_granule_angles(data: bytes, *, bands: Collection[str] | None = None, s
         _refuse(f"its root element is {data[max(root_start, 0) : max(root_end, 0)][:60].decode(errors='replace')!r}", source)
     texts = {name: data[a:b].decode(errors="replace").strip() if a >= 0 else "" for name, (a, b) in zip(_scan.TEXTS, spans, strict=True)}
     return _assemble(f"L{root[1].decode()}", texts, meta[:found], steps[:found], values[:found], means, source)
+
+
+def _scratch() -> FloatArray:
+    """Room for the grids of one file, kept per thread: fresh pages cost more than the numbers that go there. Users copy what they keep."""
+    if not hasattr(_LOCAL, "values"):
+        _LOCAL.values = np.empty((MAX_GRIDS + 1, 2, NODES, NODES))
+    values: FloatArray = _LOCAL.values
+    return values
 
 
 def _refuse(reason: str, source: str) -> NoReturn:
@@ -192,9 +202,7 @@ def _assemble(
     if is_sun.size:
         sun = _valid(values[is_sun[0]].copy(), 180.0)
     is_view = (meta[:, 7] == 1) & usable & (meta[:, 0] >= 0) & (meta[:, 0] < len(BAND_ORDER)) & (meta[:, 1] >= 1) & (meta[:, 1] <= 12)
-    chosen = np.flatnonzero(is_view)
-    together = chosen.size > 0 and chosen[-1] - chosen[0] + 1 == chosen.size
-    view = _valid(values[chosen[0] : chosen[-1] + 1] if together else values[chosen], 90.0)
+    view = _valid(values[is_view], 90.0)
     baseline = _BASELINE.search(texts["TILE_ID"])
     return GranuleAngles(
         tile=tile,
