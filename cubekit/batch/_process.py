@@ -25,6 +25,8 @@ __all__ = ["Limits", "Stop", "WorkerProcess"]
 
 _POLL = 0.1
 _START = 120.0
+_TAIL = 64_000
+_LINES = 8
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -176,9 +178,8 @@ class WorkerProcess:
         if self._output is None:
             return ()
         size = self._output.seek(0, os.SEEK_END)
-        self._output.seek(max(0, size - 4000))
-        text = redact(self._output.read().decode("utf-8", "replace"))
-        return tuple(line.strip()[:200] for line in text.splitlines() if line.strip())[-8:]
+        self._output.seek(max(0, size - _TAIL))
+        return last_words(redact(self._output.read().decode("utf-8", "replace")))
 
     def close(self, *, kill: bool = False) -> None:
         """End the process: at once, or when it has put its things away."""
@@ -215,6 +216,17 @@ _REMEDY = {
     Status.KILLED: "The other sites go on; if it happens again here, report it with the trace",
     Status.STOPPED: "Run the batch again",
 }
+
+
+def last_words(text: str) -> tuple[str, ...]:
+    """The lines of a dead process's output that say most: of a crash its innermost frames, else the end."""
+    # faulthandler ends with the names of all extension modules, kilobytes of them.
+    lines = [line.strip()[:200] for line in text.splitlines() if line.strip() and not line.startswith("Extension modules:")]
+    fatal = max((i for i, line in enumerate(lines) if line.startswith("Fatal Python error:")), default=None)
+    if fatal is None:
+        return tuple(lines[-_LINES:])
+    current = next((i for i, line in enumerate(lines[fatal:], fatal) if line.startswith("Current thread")), fatal)
+    return (lines[fatal], *lines[current + 1 : current + _LINES])
 
 
 def stopped(job: Job) -> Outcome:

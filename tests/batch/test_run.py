@@ -74,6 +74,21 @@ def test_a_crash_is_explained_and_tried_again(fleet):
     assert found["chain-1"].trace[-1].startswith("caused by OSError") or any("caused by OSError" in line for line in found["chain-1"].trace)
 
 
+def test_the_last_words_of_a_crash_are_its_innermost_frames():
+    from cubekit.batch._process import last_words
+
+    frames = [f'  File "/site/deep_{depth}.py", line {depth} in inner' for depth in range(20)]
+    other = ["Thread 0x00007f (most recent call first):", '  File "/site/other.py", line 1 in wait']
+    modules = "Extension modules: " + ", ".join(f"package.module_{number}" for number in range(400)) + " (total: 400)"
+    text = "\n".join(
+        ["before", "Fatal Python error: Segmentation fault", *other, "Current thread 0x00 (most recent call first):", *frames, modules]
+    )
+    assert last_words(text)[:2] == ("Fatal Python error: Segmentation fault", 'File "/site/deep_0.py", line 0 in inner')
+    assert len(last_words(text)) == 8
+    assert not any("other.py" in line or "Extension" in line for line in last_words(text))
+    assert last_words("one\n\n" + "\n".join("abcdefghij")) == tuple("cdefghij")
+
+
 def test_limits_of_time_and_memory_are_named(fleet):
     found = by_id(fleet[2])
     assert "more than the limit of 30 s" in found["hang-1"].message
