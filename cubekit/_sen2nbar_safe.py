@@ -41,6 +41,8 @@ STRIP = 1024
 RESOLUTION = {"B02": 10, "B03": 10, "B04": 10, "B08": 10, "B05": 20, "B06": 20, "B07": 20, "B8A": 20, "B11": 20, "B12": 20}
 _OFFSET = re.compile(rb'<BOA_ADD_OFFSET band_id="(\d+)">(-?\d+)</BOA_ADD_OFFSET>')
 _BASELINE = re.compile(rb"<PROCESSING_BASELINE>(\d{2}\.\d{2})</PROCESSING_BASELINE>")
+_NAMED_BASELINE = re.compile(r"_N(\d{2})(\d{2})_R\d{3}_")
+_NAMED_TILE = re.compile(r"(?:^|_)T(\d{2}[C-HJ-NP-X][A-HJ-NP-Z]{2})_")
 
 
 def safe_nbar(
@@ -65,6 +67,10 @@ def safe_nbar(
     existing = [str(target_) for target_ in targets.values() if target_.exists()]
     if existing and not overwrite:
         raise InputError(f"{existing[0]} exists", remedy="Use overwrite=True, or another folder.", path=existing[0])
+    for source in sources.values():
+        tile = _NAMED_TILE.search(source.name)
+        if tile is not None:
+            field.angles.check_tile(tile[1])
     _check_adjustable(field, names, path)
     offsets = _offsets(path, field)
     out.mkdir(parents=True, exist_ok=True)
@@ -98,7 +104,7 @@ class _Band:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".nbar-") as folder:
             plain, final = Path(folder, "plain.tif"), Path(folder, "final.tif")
             with ExitStack() as stack:
-                image = stack.enter_context(rasterio.open(source))
+                image = stack.enter_context(_open(source))
                 profile = {
                     "driver": "GTiff",
                     "height": image.height,
@@ -118,7 +124,7 @@ class _Band:
                 if kind == "int16":
                     product.scales = (1e-4,)
                 product.update_tags(nbar="c-factor" if not self.compat else f"c-factor, as {self.compat}", boa_offset=str(self.offset))
-                mask = stack.enter_context(rasterio.open(self.mask)) if self.mask and self.mask.suffix.lower() == ".jp2" else None
+                mask = stack.enter_context(_open(self.mask)) if self.mask and self.mask.suffix.lower() == ".jp2" else None
                 for row in range(0, image.height, STRIP):
                     window = Window(0, row, image.width, min(STRIP, image.height - row))
                     product.write(self._strip(image, mask, window, kind), 1, window=window)
@@ -147,9 +153,29 @@ class _Band:
         if self.mask is None:
             known = patch(self.field, [self.band], x, y, detectors=self.detectors, target=self.target)
             return harmonise(dn, [known], self.offset, **common)
-        seen = mask.read(1, window=window) if mask is not None else rasterise_detfoo(self.mask.read_bytes(), x, y, source=str(self.mask))
+        seen = _mask_on(mask, image, window) if mask is not None else rasterise_detfoo(self.mask.read_bytes(), x, y, source=str(self.mask))
         c, status = self.field.c([self.band], x, y, target=self.target, detfoo={self.band: seen})
         return apply_c(dn, c, status, self.offset, **common)
+
+
+def _open(path: Path) -> Any:
+    try:
+        return rasterio.open(path)
+    except rasterio.errors.RasterioIOError as error:
+        raise ReadError(f"{path} cannot be read: {error}", remedy="Fetch the product again.", href=str(path)) from error
+
+
+def _mask_on(mask: Any, image: Any, window: Window) -> npt.NDArray[Any]:
+    """MSK_DETFOO on the pixels of a window of the image, nearest where its pixels have another size."""
+    try:
+        if mask.transform == image.transform and mask.shape == image.shape:
+            seen: npt.NDArray[Any] = mask.read(1, window=window)
+            return seen
+        part = rasterio.windows.from_bounds(*rasterio.windows.bounds(window, image.transform), transform=mask.transform)
+        seen = mask.read(1, window=part, out_shape=(window.height, window.width), boundless=True, fill_value=0)
+        return seen
+    except rasterio.errors.RasterioIOError as error:
+        raise ReadError(f"{mask.name} cannot be read: {error}", remedy="Fetch the product again.", href=mask.name) from error
 
 
 def _one(path: Path, pattern: str) -> Path:
@@ -178,14 +204,14 @@ def _check_adjustable(field: CField, bands: Sequence[str], path: Path) -> None:
 
 
 def _offsets(path: Path, field: CField) -> dict[str, float]:
-    """Offset per band as the product's own metadata states it; by baseline where there is none."""
+    """Offset per band as the product's own metadata states it; else by the baseline it states, or that of the granule or the name."""
     product = sorted(path.glob("MTD_MSIL2A.xml"))
     data = product[0].read_bytes() if product else b""
     stated = {BAND_ORDER[int(i)]: float(value) for i, value in _OFFSET.findall(data) if int(i) < len(BAND_ORDER)}
     if stated:
         return stated
-    match = _BASELINE.search(data)
-    baseline = match[1].decode() if match else field.angles.baseline
+    match, named = _BASELINE.search(data), _NAMED_BASELINE.search(path.name)
+    baseline = match[1].decode() if match else field.angles.baseline or (f"{named[1]}.{named[2]}" if named else None)
     if baseline is None:
         raise InputError(f"{path.name} does not state its processing baseline", remedy="Keep MTD_MSIL2A.xml beside GRANULE.")
     return dict.fromkeys(BAND_ORDER, -1000.0 if float(baseline) >= 4 else 0.0)

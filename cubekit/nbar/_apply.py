@@ -22,6 +22,8 @@ __all__ = ["FILL", "SCALE", "Harmonised", "apply_c", "harmonise"]
 
 SCALE = 1e-4
 THREADS = int(os.environ.get("NUMBA_NUM_THREADS") or os.cpu_count() or 1)
+GRAIN = 2**19
+"""Pixels below which a thread costs more than it saves."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,22 +96,10 @@ def harmonise(
     if len(patches) != dn.shape[0]:
         raise InputError(f"{len(patches)} patches for {dn.shape[0]} time steps", remedy="Give one patch or status per time step.")
     status = _statuses(patches, dn.shape[1])
-    real = [p if isinstance(p, CPatch) else None for p in patches]
-    depth = max((p.nodes.shape[1] for p in real if p is not None), default=1)
-    rows = max((p.nodes.shape[2] for p in real if p is not None), default=2)
-    columns = max((p.nodes.shape[3] for p in real if p is not None), default=2)
-    nodes = np.full((len(patches), dn.shape[1], depth, rows, columns), np.nan)
-    seams = np.zeros((len(patches), dn.shape[1], depth - 1, 6))
-    seams[..., 0] = -1.0
-    geometry = np.zeros((len(patches), 6))
-    for t, p in enumerate(real):
-        if p is not None:
-            nodes[t, :, : p.nodes.shape[1], : p.nodes.shape[2], : p.nodes.shape[3]] = p.nodes
-            seams[t, :, : p.seams.shape[1]] = p.seams
-            geometry[t] = (*p.origin, *p.pitch, *p.corner)
+    which, nodes, seams, geometry = _packed(patches, dn.shape[1])
     counts = _counts(dn, parallel)
     factor = scale / SCALE if out.dtype == np.int16 else scale
-    known = (offset, factor, nodes, seams, geometry, status == 0)
+    known = (offset, factor, which, nodes, seams, geometry, status == 0)
     _launch(with_nodes, (dn.reshape(-1), dn.shape, *known, dn.dtype.type(nodata), _fill_of(out), out.reshape(-1), counts), parallel)
     return Harmonised(out, status, int(counts[..., 0].sum()), int(counts[..., 1].sum()))
 
@@ -174,26 +164,47 @@ def _check(dn: npt.NDArray[Any], offset: npt.ArrayLike, dtype: str, out: npt.NDA
 
 
 def _statuses(patches: Sequence[CPatch | NbarStatus], bands: int) -> Int8Array:
-    status = np.empty((len(patches), bands), dtype=np.int8)
+    rows = []
     for t, item in enumerate(patches):
         if isinstance(item, CPatch):
             if len(item.status) != bands:
                 raise InputError(
                     f"patch {t} has {len(item.status)} bands, the stack {bands}", remedy="Make the patch with the stack's bands."
                 )
-            status[t] = item.status
+            rows.append(item.status)
         elif item == NbarStatus.applied:
             raise InputError(f"patch {t} is the status 'applied'", remedy="Give the CPatch, or why there is none.")
         else:
-            status[t] = int(item)
-    return status
+            rows.append(np.full(bands, int(item), dtype=np.int8))
+    return np.concatenate(rows).reshape(-1, bands) if rows else np.empty((0, bands), dtype=np.int8)
+
+
+def _packed(patches: Sequence[CPatch | NbarStatus], bands: int) -> tuple[npt.NDArray[np.int64], FloatArray, FloatArray, FloatArray]:
+    """(patch of each time, nodes, seams, geometry) as `with_nodes` wants them; smaller patches are padded."""
+    distinct = {id(p): p for p in patches if isinstance(p, CPatch)}
+    place = dict(zip(distinct, range(len(distinct)), strict=True))
+    which = np.array([place.get(id(p), -1) for p in patches], dtype=np.int64)
+    real = list(distinct.values())
+    shapes = {p.nodes.shape for p in real} or {(bands, 1, 2, 2)}
+    geometry = np.array([(*p.origin, *p.pitch, *p.corner) for p in real]).reshape(-1, 6)
+    depth, rows, columns = (max(shape[i] for shape in shapes) for i in (1, 2, 3))
+    if len(shapes) == 1 and real:
+        nodes, seams = np.concatenate([p.nodes for p in real]), np.concatenate([p.seams for p in real])
+        return which, nodes.reshape(len(real), bands, depth, rows, columns), seams.reshape(len(real), bands, depth - 1, 6), geometry
+    nodes = np.full((len(real), bands, depth, rows, columns), np.nan)
+    seams = np.zeros((len(real), bands, depth - 1, 6))
+    seams[..., 0] = -1.0
+    for n, p in enumerate(real):
+        nodes[n, :, : p.nodes.shape[1], : p.nodes.shape[2], : p.nodes.shape[3]] = p.nodes
+        seams[n, :, : p.seams.shape[1]] = p.seams
+    return which, nodes, seams, geometry
 
 
 def _launch(loop: Callable[..., None], arguments: tuple[Any, ...], parallel: bool) -> None:
     """Run a compiled loop over all its units of work, in threads if asked for; it does not hold the interpreter's lock."""
     counts = arguments[-1]
     units = counts.shape[0] * counts.shape[1]
-    parts = min(units, 4 * THREADS) if parallel else 1
+    parts = min(units, 4 * THREADS, arguments[0].size // GRAIN) if parallel else 1
     if parts <= 1:
         loop(*arguments, 0, units)
         return

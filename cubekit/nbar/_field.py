@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -89,11 +90,10 @@ class CField:
     def from_angles(cls, angles: GranuleAngles, bands: Sequence[str] = NBAR_BANDS) -> CField:
         """Continue the view vectors and find the seams of ``bands`` (those without BRDF parameters are ignored)."""
         sun = tan_vectors(angles.sun_zenith, angles.sun_azimuth) if angles.has_sun else None
-        index = _distinct(angles, {band for band in bands if is_supported(band)})
+        index, numbers = _distinct(angles, {band for band in bands if is_supported(band)})
         if not len(index):
             return cls(angles, sun, {})
         detectors = angles.detectors[index]
-        numbers = np.array([BAND_ORDER.index(angles.bands[i]) for i in index])
         filled, seen, coefficients = continued(angles.view_zenith, angles.view_azimuth, index)
         order, seams = footprints(coefficients, seen, detectors, numbers)
         if (order != np.arange(len(order))).any():
@@ -252,16 +252,19 @@ def warn_low_sun(highest: float, where: str) -> None:
 def _window(coordinate: FloatArray) -> tuple[int, int]:
     """Half-open range of nodes around node coordinates, at least two and within the grid."""
     finite = coordinate[np.isfinite(coordinate)]
-    low = int(np.clip(np.floor(finite.min()) if finite.size else 0, 0, NODES - 2))
-    high = int(np.clip(np.ceil(finite.max()) if finite.size else 1, low + 1, NODES - 1))
-    return low, high + 1
+    if not finite.size:
+        return 0, 2
+    low = min(max(math.floor(finite.min()), 0), NODES - 2)
+    return low, max(low + 1, min(math.ceil(finite.max()), NODES - 1)) + 1
 
 
-def _distinct(angles: GranuleAngles, wanted: Collection[str]) -> npt.NDArray[np.intp]:
-    """Grids of the wanted bands that saw anything, by band and detector; of repeated ones the first counts."""
+def _distinct(angles: GranuleAngles, wanted: Collection[str]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
+    """(grids of the wanted bands that saw anything, by band and detector; their band numbers); of repeated ones the first counts."""
     found: dict[tuple[int, int], int] = {}
-    known = has_any(angles.view_zenith, angles.view_azimuth)
+    numbers = {band: BAND_ORDER.index(band) for band in wanted}
+    known = has_any(angles.view_zenith, angles.view_azimuth).tolist()
     for i, (band, detector) in enumerate(zip(angles.bands, angles.detectors.tolist(), strict=True)):
-        if known[i] and band in wanted:
-            found.setdefault((BAND_ORDER.index(band), detector), i)
-    return np.array([found[key] for key in sorted(found)], dtype=np.intp)
+        if known[i] and band in numbers:
+            found.setdefault((numbers[band], detector), i)
+    keys = sorted(found)
+    return np.array([found[key] for key in keys], dtype=np.intp), np.array([band for band, _ in keys], dtype=np.int64)

@@ -48,20 +48,23 @@ def footprints(
         the last grid of a band.
     """
     seen = np.ascontiguousarray(seen)
-    look, edges, brackets = np.empty((len(seen), 6)), np.empty((len(seen), 2)), np.empty((len(seen), 2, 2))
+    look, centres = np.empty((len(seen), 6)), np.empty((len(seen), 2))
+    edges, brackets = np.empty((len(seen), 2)), np.empty((len(seen), 2, 2))
     order, seams = np.arange(len(seen)), np.zeros((len(seen), 6))
-    _look_and_brackets(coefficients, seen, FEATURES, look, brackets)
+    _look_and_brackets(coefficients, seen, FEATURES, centres, look, brackets)
     _narrow_edges(brackets, detectors, WIDTH_TOLERANCE, edges)
-    _order(look, seen, bands, FEATURES, order)
+    _order(look, centres, bands, order)
     _seams(look, edges, detectors, bands, order, seams)
     return order, seams
 
 
 @njit(cache=True, nogil=True)
-def _look_and_brackets(coefficients, seen, features, look, brackets):  # type: ignore[no-untyped-def]
+def _look_and_brackets(coefficients, seen, features, centres, look, brackets):  # type: ignore[no-untyped-def]
     rows, columns = seen.shape[1], seen.shape[2]
+    values = np.empty((rows, columns))
     for g in range(seen.shape[0]):
-        a, b = _centre(seen[g], features)
+        a, b = _centre(seen[g].reshape(-1), features)
+        centres[g, 0], centres[g, 1] = a, b
         east = coefficients[g, 1] + 2 * coefficients[g, 3] * a + coefficients[g, 4] * b
         south = coefficients[g, 2] + coefficients[g, 4] * a + 2 * coefficients[g, 5] * b
         # the direction in which the vectors vary most: main axis of the symmetric matrix J J^T
@@ -74,48 +77,46 @@ def _look_and_brackets(coefficients, seen, features, look, brackets):  # type: i
             nx, ny = -nx, -ny
         for j in range(6):
             look[g, j] = nx * coefficients[g, j, 0] + ny * coefficients[g, j, 1]
-        values = np.empty((rows, columns))
-        for r in range(rows):
-            for c in range(columns):
-                value = 0.0
-                for j in range(6):
-                    value += features[r * columns + c, j] * look[g, j]
-                values[r, c] = value
-        for side in range(2):
-            sign = 2 * side - 1
-            inner, outer = _bracket(values, seen[g], sign)
-            brackets[g, side, 0] = sign * inner
-            brackets[g, side, 1] = sign * outer
+        _look_at_nodes(look[g], features, values.reshape(-1))
+        _bracket(values, seen[g], brackets[g])
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath={"reassoc"})
 def _centre(seen, features):  # type: ignore[no-untyped-def]
     """Mean scaled column and row of the seen nodes."""
-    count, a, b = 0, 0.0, 0.0
-    for r in range(seen.shape[0]):
-        for c in range(seen.shape[1]):
-            if seen[r, c]:
-                count += 1
-                a += features[r * seen.shape[1] + c, 1]
-                b += features[r * seen.shape[1] + c, 2]
+    count, a, b = 0.0, 0.0, 0.0
+    for i in range(seen.shape[0]):
+        weight = np.float64(seen[i])
+        count += weight
+        a += weight * features[1, i]
+        b += weight * features[2, i]
     return a / count, b / count
 
 
 @njit(cache=True, nogil=True)
-def _bracket(values, seen, side):  # type: ignore[no-untyped-def]
-    """(outermost seen, nearest unseen neighbour beyond it); ``side`` 1 is east, -1 west and both negated. Infinite if there is none."""
-    outermost = -np.inf
+def _look_at_nodes(look, features, values):  # type: ignore[no-untyped-def]
+    c0, c1, c2, c3, c4, c5 = look[0], look[1], look[2], look[3], look[4], look[5]
+    for i in range(values.shape[0]):
+        a, b = features[1, i], features[2, i]
+        values[i] = c0 + a * (c1 + a * c3 + b * c4) + b * (c2 + b * c5)
+
+
+@njit(cache=True, nogil=True)
+def _bracket(values, seen, bracket):  # type: ignore[no-untyped-def]
+    """Per side, west and east, (outermost seen, nearest unseen neighbour beyond it) into ``bracket`` (2, 2); infinite if there is none."""
+    lowest, highest = np.inf, -np.inf
     for r in range(seen.shape[0]):
         for c in range(seen.shape[1]):
             if seen[r, c]:
-                outermost = max(outermost, side * values[r, c])
-    nearest = np.inf
+                lowest, highest = min(lowest, values[r, c]), max(highest, values[r, c])
+    below, above = -np.inf, np.inf
     for r in range(seen.shape[0]):
-        for c in range(seen.shape[1]):
-            inner = c - side
-            if not seen[r, c] and 0 <= inner < seen.shape[1] and seen[r, inner] and side * values[r, c] > outermost:
-                nearest = min(nearest, side * values[r, c])
-    return outermost, nearest
+        for c in range(1, seen.shape[1]):
+            if seen[r, c] and not seen[r, c - 1] and values[r, c - 1] < lowest:
+                below = max(below, values[r, c - 1])
+            elif seen[r, c - 1] and not seen[r, c] and values[r, c] > highest:
+                above = min(above, values[r, c])
+    bracket[0, 0], bracket[0, 1], bracket[1, 0], bracket[1, 1] = lowest, below, highest, above
 
 
 @njit(cache=True, nogil=True)
@@ -142,28 +143,21 @@ def _narrow_edges(brackets, detectors, tolerance, edges):  # type: ignore[no-unt
 
 
 @njit(cache=True, nogil=True)
-def _order(look, seen, bands, features, order):  # type: ignore[no-untyped-def]
+def _order(look, centres, bands, order):  # type: ignore[no-untyped-def]
     """Order grids, those of one band side by side, west to east: by the mean column (drift along the track removed) of what they saw."""
-    grids, columns = seen.shape[0], seen.shape[2]
-    position = np.zeros(grids)
+    position = np.zeros(len(bands))
     first = 0
-    for g in range(grids):
+    for g in range(len(bands)):
         if bands[g] != bands[first]:
             first = g
         size, drift = 0.0, 0.0
-        for other in range(first, grids):
+        for other in range(first, len(bands)):
             if bands[other] != bands[g]:
                 break
             size += look[other, 1] ** 2
             drift += look[other, 1] * look[other, 2]
         drift = drift / size if size > 0.0 else 0.0
-        count = 0
-        for r in range(seen.shape[1]):
-            for c in range(columns):
-                if seen[g, r, c]:
-                    count += 1
-                    position[g] += features[r * columns + c, 1] + drift * features[r * columns + c, 2]
-        position[g] /= count
+        position[g] = centres[g, 0] + drift * centres[g, 1]
         k = g
         while k > first and position[order[k - 1]] > position[g]:
             order[k] = order[k - 1]

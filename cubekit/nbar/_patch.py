@@ -64,7 +64,8 @@ def patch(
 ) -> CPatch:
     """c of a granule over a regular grid in its own CRS; ``x``, ``y`` are 1-D pixel centres. See `CField.c` for the options."""
     origin, pitch = _regular(cfield, x, y)
-    u, v = np.meshgrid(origin[1] + pitch[1] * np.array([0.0, len(x) - 1.0]), origin[0] + pitch[0] * np.array([0.0, len(y) - 1.0]))
+    right, bottom = origin[1] + pitch[1] * (len(x) - 1.0), origin[0] + pitch[0] * (len(y) - 1.0)
+    u, v = np.array([[origin[1], right], [origin[1], right]]), np.array([[origin[0], origin[0]], [bottom, bottom]])
     status = cfield.status(bands, u, v)
     rows, columns = cfield.window(u, v)
     applied = [band if state == NbarStatus.applied else None for band, state in zip(bands, status, strict=True)]

@@ -29,18 +29,20 @@ NARROW = 2048
 def _lose(dn, start, stop, nodata, out, fill):  # type: ignore[no-untyped-def]
     """Fill a run that has no c; returns how many valid pixels it had."""
     lost = 0
-    for j in range(start, stop):
-        lost += dn[j] != nodata
-        out[j] = fill
+    source, target = dn[start:stop], out[start:stop]
+    for j in range(stop - start):
+        lost += source[j] != nodata
+        target[j] = fill
     return lost
 
 
 @njit(cache=True)
 def _count_clipped(dn, start, stop, offset, first, step, nodata):  # type: ignore[no-untyped-def]
     count = 0
-    for j in range(start, stop):
-        value = (np.float32(dn[j]) + offset) * (first + step * np.float32(j - start))
-        count += (dn[j] != nodata) & (abs(value) >= np.float32(32767.5))
+    source = dn[start:stop]
+    for j in range(stop - start):
+        value = (np.float32(source[j]) + offset) * (first + step * np.float32(j))
+        count += (source[j] != nodata) & (abs(value) >= np.float32(32767.5))
     return count
 
 
@@ -127,18 +129,18 @@ def _cells(u0, du, corner, first, last, stops):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _lines(nodes, t, k, r0, geometry, lines):  # type: ignore[no-untyped-def]
+def _lines(nodes, r0, detectors, geometry, lines):  # type: ignore[no-untyped-def]
     """c of each detector and cell below node row ``r0`` as (p, q, r, s) of ``p + q * b + (r + s * b) * column``.
 
     b is the distance from the node row in nodes, so that values do not depend on where a block of rows begins.
     """
-    u0, du = geometry[t, 1], geometry[t, 3]
-    for d in range(lines.shape[0]):
-        for cell in range(lines.shape[1]):
-            a0 = u0 - (cell + int(geometry[t, 5]))
-            here, east = nodes[t, k, d, r0, cell], nodes[t, k, d, r0, cell + 1]
-            south = nodes[t, k, d, r0 + 1, cell] - here
-            rise, twist = east - here, nodes[t, k, d, r0 + 1, cell + 1] - east - south
+    u0, du = geometry[1], geometry[3]
+    for d in range(detectors):
+        for cell in range(nodes.shape[2] - 1):
+            a0 = u0 - (cell + int(geometry[5]))
+            here, east = nodes[d, r0, cell], nodes[d, r0, cell + 1]
+            south = nodes[d, r0 + 1, cell] - here
+            rise, twist = east - here, nodes[d, r0 + 1, cell + 1] - east - south
             lines[d, cell, 0] = here + rise * a0
             lines[d, cell, 1] = south + twist * a0
             lines[d, cell, 2] = rise * du
@@ -146,13 +148,13 @@ def _lines(nodes, t, k, r0, geometry, lines):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _follow_seams(seams, t, k, count, u0, du, v, first, last, crossing):  # type: ignore[no-untyped-def]
+def _follow_seams(seams, u0, du, v, first, last, crossing):  # type: ignore[no-untyped-def]
     """Move ``crossing``, the first column east of each seam, to the row at ``v``: looks grow eastwards, and rows differ by little."""
     b = v / HALF - 1.0
-    for s in range(count):
-        c0 = seams[t, k, s, 0] + b * (seams[t, k, s, 2] + b * seams[t, k, s, 5])
-        c1 = seams[t, k, s, 1] + b * seams[t, k, s, 4]
-        c2 = seams[t, k, s, 3]
+    for s in range(seams.shape[0]):
+        c0 = seams[s, 0] + b * (seams[s, 2] + b * seams[s, 5])
+        c1 = seams[s, 1] + b * seams[s, 4]
+        c2 = seams[s, 3]
         low, high, reach = first, last, 1
         guess = min(max(crossing[s], first), last)
         while low < high:
@@ -169,25 +171,64 @@ def _follow_seams(seams, t, k, count, u0, du, v, first, last, crossing):  # type
 
 
 @njit(cache=True)
-def _real_seams(seams, t, k):  # type: ignore[no-untyped-def]
+def _moved_row(seams, v0, u0, dv, du, begin, end, first, last, crossing):  # type: ignore[no-untyped-def]
+    """First row after ``begin``, up to ``end``, where a seam crosses at another column than ``crossing`` says."""
+    for i in range(begin + 1, end):
+        b = (v0 + dv * i) / HALF - 1.0
+        for s in range(seams.shape[0]):
+            c0 = seams[s, 0] + b * (seams[s, 2] + b * seams[s, 5])
+            c1 = seams[s, 1] + b * seams[s, 4]
+            c2 = seams[s, 3]
+            west, east = (u0 + du * (crossing[s] - 1)) / HALF - 1.0, (u0 + du * crossing[s]) / HALF - 1.0
+            if (crossing[s] > first and c0 + west * (c1 + west * c2) > 0.0) or (crossing[s] < last and c0 + east * (c1 + east * c2) <= 0.0):
+                return i
+    return end
+
+
+@njit(cache=True)
+def _node_row(v, corner, rows):  # type: ignore[no-untyped-def]
+    """Row of nodes above the pixels at ``v`` within a window of ``rows`` that begins at ``corner``; -1 where they are off the granule."""
+    if not (v >= -MARGIN and v <= NODES - 1 + MARGIN):
+        return -1
+    return min(max(math.floor(v) - corner, 0), rows - 2) + corner
+
+
+@njit(cache=True)
+def _last_row(v0, dv, begin, end, node, corner, rows):  # type: ignore[no-untyped-def]
+    """First row after ``begin``, up to ``end``, that does not lie below row ``node`` of the nodes."""
+    low, high = begin + 1, end
+    while low < high:
+        middle = (low + high) // 2
+        if _node_row(v0 + dv * middle, corner, rows) == node:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@njit(cache=True)
+def _real_seams(seams):  # type: ignore[no-untyped-def]
     """How many seams come before those that only pad the array: constants that are never crossed."""
     count = 0
-    for s in range(seams.shape[2]):
-        constant = seams[t, k, s, 1] == 0.0 and seams[t, k, s, 2] == 0.0 and seams[t, k, s, 3] == 0.0 and seams[t, k, s, 4] == 0.0
-        if not (constant and seams[t, k, s, 5] == 0.0 and seams[t, k, s, 0] == -1.0):
+    for s in range(seams.shape[0]):
+        constant = seams[s, 1] == 0.0 and seams[s, 2] == 0.0 and seams[s, 3] == 0.0 and seams[s, 4] == 0.0
+        if not (constant and seams[s, 5] == 0.0 and seams[s, 0] == -1.0):
             count = s + 1
     return count
 
 
 @njit(cache=True, nogil=True)
-def with_nodes(dn, shape, offset, factor, nodes, seams, geometry, active, nodata, fill, out, counts, first, last):  # type: ignore[no-untyped-def]
+def with_nodes(dn, shape, offset, factor, which, nodes, seams, geometry, active, nodata, fill, out, counts, first, last):  # type: ignore[no-untyped-def]
     """Some rows of a stack of ``shape``; ``dn``, ``out`` are flat; ``counts`` (time * band, chunk, 2) gets clipped and uncorrected.
 
-    ``nodes`` (time, band, detector, row, column), ``seams`` (time, band, seam, 6), ``geometry`` (time, 6): origin, pitch and corner of
-    `CPatch`. The unit of work is a chunk of rows of one band and time; those from ``first`` to ``last`` are done.
+    ``which`` (time,) patch of each time, of no meaning where no band is active; ``nodes`` (patch, band, detector, row, column), ``seams``
+    (patch, band, seam, 6), ``geometry`` (patch, 6): origin, pitch and corner of `CPatch`. The unit of work is a chunk of rows of one band
+    and time; those from ``first`` to ``last`` are done.
     """
     bands, height, width = shape[1], shape[2], shape[3]
     chunks = counts.shape[1]
+    lines, stops = np.empty((nodes.shape[2], nodes.shape[4] - 1, 4)), np.empty(nodes.shape[4] - 1, dtype=np.int64)
+    columns = np.empty((2, min(width, NARROW)), dtype=np.float32)
     for unit in range(first, last):
         plane, chunk = unit // chunks, unit % chunks
         t, k = plane // bands, plane % bands
@@ -196,11 +237,17 @@ def with_nodes(dn, shape, offset, factor, nodes, seams, geometry, active, nodata
         clipped = 0
         lost = 0
         start = plane * height * width
-        real = _real_seams(seams, t, k)
-        if active[t, k] and width <= NARROW and _all_known(nodes, t, k, real + 1):
-            clipped, lost = _narrow_plane(dn, start, begin, end, width, add, factor, nodes, seams, geometry, t, k, real, nodata, fill, out)
-        elif active[t, k]:
-            clipped, lost = _plane(dn, start, begin, end, width, add, factor, nodes, seams, geometry, t, k, real, nodata, fill, out)
+        if active[t, k]:
+            known, view, place = nodes[which[t], k], seams[which[t], k], geometry[which[t]]
+            real = _real_seams(view)
+            if width <= NARROW and _all_known(known, real + 1):
+                clipped, lost = _narrow_plane(
+                    dn, start, begin, end, width, add, factor, known, view[:real], place, lines, stops, columns, nodata, fill, out
+                )
+            else:
+                clipped, lost = _plane(
+                    dn, start, begin, end, width, add, factor, known, view[:real], place, lines, stops, nodata, fill, out
+                )
         else:
             clipped = _run(dn, start + begin * width, start + end * width, add, np.float32(factor), np.float32(0.0), nodata, fill, out)
         counts[plane, chunk, 0] = clipped
@@ -208,28 +255,28 @@ def with_nodes(dn, shape, offset, factor, nodes, seams, geometry, active, nodata
 
 
 @njit(cache=True, error_model="numpy")
-def _plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, t, k, real, nodata, fill, out):  # type: ignore[no-untyped-def]
-    """Rows ``begin`` to ``end`` of one band and time, whose first pixel is ``base``; returns (clipped, uncorrected)."""
-    v0, u0, dv, du = geometry[t, 0], geometry[t, 1], geometry[t, 2], geometry[t, 3]
+def _plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, lines, stops, nodata, fill, out):  # type: ignore[no-untyped-def]
+    """Rows ``begin`` to ``end`` of one band and time, whose first pixel is ``base``; returns (clipped, uncorrected).
+
+    ``nodes`` (detector, row, column), ``seams`` (seam, 6) and ``geometry`` (6,) of one patch and band; ``lines`` and ``stops`` are scratch.
+    """
+    v0, u0, dv, du, corner, real = geometry[0], geometry[1], geometry[2], geometry[3], int(geometry[4]), seams.shape[0]
     first, last = _columns_within(u0, du, width)
-    stops = np.empty(nodes.shape[4] - 1, dtype=np.int64)
-    lines = np.empty((real + 1, nodes.shape[4] - 1, 4))
     crossing = np.full(real, (first + last) // 2)
-    _cells(u0, du, int(geometry[t, 5]), first, last, stops)
+    _cells(u0, du, int(geometry[5]), first, last, stops)
     clipped, lost, known = 0, 0, -1
     for i in range(begin, end):
         row = base + i * width
         v = v0 + dv * i
-        if not (v >= -MARGIN and v <= NODES - 1 + MARGIN):
+        node = _node_row(v, corner, nodes.shape[1])
+        if node < 0:
             lost += _lose(dn, row, row + width, nodata, out, fill)
             continue
-        r0 = min(max(math.floor(v) - int(geometry[t, 4]), 0), nodes.shape[3] - 2)
-        if r0 != known:
-            _lines(nodes, t, k, r0, geometry, lines)
-            known = r0
-        if real > 0:
-            _follow_seams(seams, t, k, real, u0, du, v, first, last, crossing)
-        b = v - (r0 + int(geometry[t, 4]))
+        if node != known:
+            _lines(nodes, node - corner, real + 1, geometry, lines)
+            known = node
+        _follow_seams(seams, u0, du, v, first, last, crossing)
+        b = v - node
         if first > 0:
             lost += _lose(dn, row, row + first, nodata, out, fill)
         j, d, cell = first, 0, 0
@@ -260,79 +307,98 @@ def _plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, t, 
 
 
 @njit(cache=True)
-def _all_known(nodes, t, k, detectors):  # type: ignore[no-untyped-def]
+def _all_known(nodes, detectors):  # type: ignore[no-untyped-def]
     """Whether c is a number at all nodes of the first detectors of a band."""
-    known = True
     for d in range(detectors):
-        for r in range(nodes.shape[3]):
-            for c in range(nodes.shape[4]):
-                known &= not math.isnan(nodes[t, k, d, r, c])
-    return known
+        for r in range(nodes.shape[1]):
+            for c in range(nodes.shape[2]):
+                if math.isnan(nodes[d, r, c]):
+                    return False
+    return True
 
 
 @njit(cache=True, error_model="numpy")
-def _spread(lines, stops, crossing, first, last, factor, level, tilt):  # type: ignore[no-untyped-def]
-    """``factor * c`` of each column at the node row into ``level``, its change to the next into ``tilt``; returns the largest between."""
-    d, cell, j, largest = 0, 0, first, np.float32(0.0)
-    while j < last:
+def _spread(lines, stops, crossing, first, begin, end, factor, level, tilt):  # type: ignore[no-untyped-def]
+    """``factor * c`` at the node row, and its change to the next, of columns ``begin`` to ``end`` into ``level`` and ``tilt``.
+
+    Returns the largest c between the two rows of nodes.
+    """
+    d, cell, j, largest = 0, 0, begin, np.float32(0.0)
+    while j < end:
         while d < crossing.shape[0] and crossing[d] <= j:
             d += 1
         while stops[cell] <= j:
             cell += 1
-        stop = min(stops[cell], crossing[d]) if d < crossing.shape[0] else stops[cell]
+        stop = min(end, stops[cell], crossing[d]) if d < crossing.shape[0] else min(end, stops[cell])
         p, q, r, s = lines[d, cell, 0], lines[d, cell, 1], lines[d, cell, 2], lines[d, cell, 3]
-        for m in range(j, stop):
-            level[m - first] = factor * (p + r * m)
-            tilt[m - first] = factor * (q + s * m)
-        for m in (j - first, stop - 1 - first):  # bilinear: the corners are the extremes; continued a little beyond the tile
-            largest = max(largest, level[m] - np.float32(0.1) * tilt[m], level[m] + np.float32(1.1) * tilt[m])
+        here, change = level[j - first : stop - first], tilt[j - first : stop - first]
+        for m in range(stop - j):  # from 0 on, so that the index cannot be negative and several columns are done at a time
+            here[m] = factor * (p + r * (j + m))
+            change[m] = factor * (q + s * (j + m))
+        for m in (0, stop - j - 1):  # bilinear: the corners are the extremes; continued a little beyond the tile
+            largest = max(largest, here[m] - np.float32(0.1) * change[m], here[m] + np.float32(1.1) * change[m])
         j = stop
     return largest
 
 
 @njit(cache=True, error_model="numpy")
-def _narrow_plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, t, k, real, nodata, fill, out):  # type: ignore[no-untyped-def]
+def _narrow_plane(  # type: ignore[no-untyped-def]
+    dn, base, begin, end, width, add, factor, nodes, seams, geometry, lines, stops, columns, nodata, fill, out
+):
     """As `_plane`, for rows so short that runs would cost more than their pixels: c is held per column, and is known everywhere."""
-    v0, u0, dv, du = geometry[t, 0], geometry[t, 1], geometry[t, 2], geometry[t, 3]
+    v0, u0, dv, du, corner, real = geometry[0], geometry[1], geometry[2], geometry[3], int(geometry[4]), seams.shape[0]
     first, last = _columns_within(u0, du, width)
-    stops = np.empty(nodes.shape[4] - 1, dtype=np.int64)
-    lines = np.empty((real + 1, nodes.shape[4] - 1, 4))
-    crossing, before = np.full(real, (first + last) // 2), np.full(real, -1)
-    level, tilt = np.empty(last - first, dtype=np.float32), np.empty(last - first, dtype=np.float32)
-    _cells(u0, du, int(geometry[t, 5]), first, last, stops)
-    n = np.int32(last - first)
-    clipped, lost, known, largest = 0, 0, -1, np.float32(0.0)
-    for i in range(begin, end):
-        row = base + i * width
-        v = v0 + dv * i
-        if not (v >= -MARGIN and v <= NODES - 1 + MARGIN):
-            lost += _lose(dn, row, row + width, nodata, out, fill)
+    crossing, before = np.full(real, (first + last) // 2), np.empty(real, dtype=np.int64)
+    level, tilt = columns[0, : last - first], columns[1, : last - first]
+    _cells(u0, du, int(geometry[5]), first, last, stops)
+    clipped, lost, i, known, largest = 0, 0, begin, -1, np.float32(0.0)
+    while i < end:
+        node = _node_row(v0 + dv * i, corner, nodes.shape[1])
+        if node < 0:
+            lost += _lose(dn, base + i * width, base + (i + 1) * width, nodata, out, fill)
+            i += 1
             continue
-        r0 = min(max(math.floor(v) - int(geometry[t, 4]), 0), nodes.shape[3] - 2)
-        moved = r0 != known
+        stop = _last_row(v0, dv, i, end, node, corner, nodes.shape[1])
         if real > 0:
-            _follow_seams(seams, t, k, real, u0, du, v, first, last, crossing)
-            for s in range(real):
-                moved |= crossing[s] != before[s]
-                before[s] = crossing[s]
-        if moved:
-            if r0 != known:
-                _lines(nodes, t, k, r0, geometry, lines)
-            largest = _spread(lines, stops, crossing, first, last, factor, level, tilt)
-            known = r0
-        if n < width:
-            lost += _lose(dn, row, row + first, nodata, out, fill) + _lose(dn, row + last, row + width, nodata, out, fill)
-        source, target, b = dn[row + first : row + last], out[row + first : row + last], np.float32(v - (r0 + int(geometry[t, 4])))
-        bits = dn.dtype.type(0)
+            before[:] = crossing
+            _follow_seams(seams, u0, du, v0 + dv * i, first, last, crossing)
+            stop = _moved_row(seams, v0, u0, dv, du, i, stop, first, last, crossing)
+        if node != known:
+            _lines(nodes, node - corner, real + 1, geometry, lines)
+            largest = _spread(lines, stops, crossing, first, first, last, factor, level, tilt)
+            known = node
+        else:
+            for s in range(real):  # only what a seam passed has another detector
+                low, high = min(before[s], crossing[s]), max(before[s], crossing[s])
+                largest = max(largest, _spread(lines, stops, crossing, first, low, high, factor, level, tilt))
+        clipped += _block(dn, base + first, i, stop, width, v0, dv, node, add, level, tilt, largest, nodata, fill, out)
+        if last - first < width:
+            for row in range(base + i * width, base + stop * width, width):
+                lost += _lose(dn, row, row + first, nodata, out, fill) + _lose(dn, row + last, row + width, nodata, out, fill)
+        i = stop
+    return clipped, lost
+
+
+@njit(cache=True, error_model="numpy")
+def _block(dn, base, begin, end, width, v0, dv, node, add, level, tilt, largest, nodata, fill, out):  # type: ignore[no-untyped-def]
+    """Rows that lie below one row of nodes and whose seams stand still: c is ``level + tilt * b``; returns how many were clipped."""
+    n = np.int32(level.shape[0])
+    top = np.uint16(0)
+    for i in range(begin, end):
+        start, b = base + i * width, np.float32(v0 + dv * i - node)
+        source, target = dn[start : start + n], out[start : start + n]
         for j in range(n):
             value = (np.float32(source[j]) + add) * (level[j] + tilt[j] * b)
-            bits = dn.dtype.type(bits | source[j])
+            top = max(top, np.uint16(source[j]))
             target[j] = _stored(value, fill) if source[j] != nodata else fill
-        if _may_clip(bits, add, largest, fill):
+    clipped = 0
+    if _may_clip(dn.dtype.type(top), add, largest, fill):
+        for i in range(begin, end):
+            source, b = dn[base + i * width : base + i * width + n], np.float32(v0 + dv * i - node)
             for j in range(n):
                 value = (np.float32(source[j]) + add) * (level[j] + tilt[j] * b)
                 clipped += (source[j] != nodata) & (abs(value) >= np.float32(32767.5))
-    return clipped, lost
+    return clipped
 
 
 @njit(cache=True, nogil=True)

@@ -11,7 +11,7 @@ from numba import njit
 from cubekit.nbar._scan import NODES
 from cubekit.typing import FloatArray
 
-__all__ = ["FEATURES", "continue_vectors", "continued", "has_any", "tan_vectors"]
+__all__ = ["FEATURES", "continued", "has_any", "tan_vectors"]
 
 PRIOR_WEIGHT = 3e-4
 """Squared ratio of the angles' noise (0.0005 degrees) to how far detectors differ in shape over half a tile (0.03 degrees)."""
@@ -20,9 +20,9 @@ WEAK = (1e-9, 1e-9, 1e-6, 1e-6, 1e-6)
 """Weight per node that holds the shared shape's unseen terms at zero."""
 
 
-SINE = tuple(1.0 / math.factorial(n) for n in range(17, 1, -2))
-COSINE = tuple(1.0 / math.factorial(n) for n in range(16, 0, -2))
-"""Taylor coefficients but for the signs, highest power first."""
+S3, S5, S7, S9, S11, S13, S15, S17 = (1.0 / math.factorial(n) for n in range(3, 18, 2))
+C2, C4, C6, C8, C10, C12, C14, C16 = (1.0 / math.factorial(n) for n in range(2, 17, 2))
+"""Taylor coefficients of sine and cosine but for the signs."""
 
 EXPONENTS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
 """Powers of column and row in each of `FEATURES`."""
@@ -36,42 +36,31 @@ def tan_vectors(zenith: FloatArray, azimuth: FloatArray) -> FloatArray:
     return out
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _tan_loop(zenith, azimuth, out):  # type: ignore[no-untyped-def]
+    """Free of branches, so that several nodes are done at a time; NaN in gives NaN out."""
     for i in range(zenith.shape[0]):
-        if np.isnan(zenith[i]) or np.isnan(azimuth[i]):
-            out[i, 0] = np.nan
-            out[i, 1] = np.nan
-        else:
-            out[i, 0], out[i, 1] = _tan_vector(zenith[i], azimuth[i])
+        sine, cosine = _sincos(zenith[i])
+        east, north = _sincos(azimuth[i])
+        tangent = sine / cosine
+        out[i, 0] = tangent * east
+        out[i, 1] = tangent * north
 
 
-@njit(cache=True)
-def _tan_vector(zenith, azimuth):  # type: ignore[no-untyped-def]
-    sine, cosine = _sincos(zenith)
-    east, north = _sincos(azimuth)
-    return sine / cosine * east, sine / cosine * north
-
-
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def _sincos(degrees):  # type: ignore[no-untyped-def]
-    """(sine, cosine) of degrees within two turns: Taylor series about the nearest right angle, to 1e-16, at a third of libm's price."""
-    quarter = math.floor(degrees / 90.0 + 0.5)
+    """(sine, cosine) of degrees within two turns: Taylor series about the nearest right angle, to 1e-16, at a fraction of libm's price."""
+    quarter = np.floor(degrees / 90.0 + 0.5)
     x = (degrees - 90.0 * quarter) * (math.pi / 180.0)
     z = -x * x
-    sine, cosine = 0.0, 0.0
-    for n in range(len(SINE)):
-        sine = (sine + SINE[n]) * z
-        cosine = (cosine + COSINE[n]) * z
-    sine, cosine = x * (1.0 + sine), 1.0 + cosine
-    turn = int(quarter) % 4
-    if turn == 1:
-        return cosine, -sine
-    if turn == 2:
-        return -sine, -cosine
-    if turn == 3:
-        return -cosine, sine
-    return sine, cosine
+    odd = (((((((S17 * z + S15) * z + S13) * z + S11) * z + S9) * z + S7) * z + S5) * z + S3) * z
+    even = (((((((C16 * z + C14) * z + C12) * z + C10) * z + C8) * z + C6) * z + C4) * z + C2) * z
+    odd, even = x * (1.0 + odd), 1.0 + even
+    half = 0.5 * quarter
+    swapped = half != np.floor(half)
+    sine, cosine = (even, odd) if swapped else (odd, even)
+    turn = quarter - 4.0 * np.floor(0.25 * quarter)
+    return (-sine if turn >= 2.0 else sine), (-cosine if 1.0 <= turn <= 2.0 else cosine)
 
 
 def has_any(zenith: FloatArray, azimuth: FloatArray) -> npt.NDArray[np.bool_]:
@@ -87,100 +76,72 @@ def _has_any(zenith, azimuth, out):  # type: ignore[no-untyped-def]
         for r in range(zenith.shape[1]):
             for c in range(zenith.shape[2]):
                 out[g] |= np.isfinite(zenith[g, r, c]) and np.isfinite(azimuth[g, r, c])
+            if out[g]:
+                break
 
 
 def _grid_features() -> FloatArray:
-    """Terms 1, a, b, a a, a b, b b of a 2nd-order polynomial, a and b being column and row scaled to -1 .. 1; (node, 6)."""
+    """Terms 1, a, b, a a, a b, b b of a 2nd-order polynomial, a and b being column and row scaled to -1 .. 1; (6, node)."""
     rows, columns = np.mgrid[0:NODES, 0:NODES].astype(float) * 2 / (NODES - 1) - 1
     a, b = columns.ravel(), rows.ravel()
-    return np.ascontiguousarray(np.stack([np.ones_like(a), a, b, a * a, a * b, b * b], axis=-1))
+    return np.ascontiguousarray(np.stack([np.ones_like(a), a, b, a * a, a * b, b * b]))
 
 
 FEATURES = _grid_features()
 
 
 def continued(zenith: FloatArray, azimuth: FloatArray, index: npt.NDArray[np.intp]) -> tuple[FloatArray, npt.NDArray[np.bool_], FloatArray]:
-    """(filled, seen, coefficients) of `continue_vectors` for some of the grids of angles (grid, 23, 23) in degrees, NaN where not seen."""
-    vectors = np.empty((len(index), NODES, NODES, 2))
-    seen = np.empty((len(index), NODES, NODES), dtype=np.bool_)
-    coefficients = np.empty((len(index), 6, 2))
-    _tan_grids(zenith, azimuth, index, vectors, seen)
-    _fit(vectors.reshape(len(index), -1, 2), FEATURES, np.array(WEAK), PRIOR_WEIGHT, coefficients)
-    return vectors, seen, coefficients
-
-
-@njit(cache=True, nogil=True)
-def _tan_grids(zenith, azimuth, index, vectors, seen):  # type: ignore[no-untyped-def]
-    for g in range(index.shape[0]):
-        for r in range(NODES):
-            for c in range(NODES):
-                theta, phi = zenith[index[g], r, c], azimuth[index[g], r, c]
-                x, y = np.nan, np.nan
-                seen[g, r, c] = not (np.isnan(theta) or np.isnan(phi))
-                if seen[g, r, c]:
-                    x, y = _tan_vector(theta, phi)
-                vectors[g, r, c, 0] = x
-                vectors[g, r, c, 1] = y
-
-
-def continue_vectors(vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Fit each grid's vectors by a 2nd-order polynomial and fill the nodes that have none.
+    """Fit the view vectors of some grids of angles by 2nd-order polynomials, and fill the nodes that have none.
 
     Parameters
     ----------
-    vectors
-        (grid, 23, 23, 2), NaN where not seen. Each grid has at least one seen node.
+    zenith, azimuth
+        (grid, 23, 23), degrees, NaN where not seen.
+    index
+        The grids wanted; each has at least one seen node.
 
     Returns
     -------
-    filled
-        Same shape; seen nodes are untouched.
+    vectors
+        (wanted, 23, 23, 2) tan-plane vectors without gaps.
+    seen
+        (wanted, 23, 23), nodes that have angles.
     coefficients
-        (grid, 6, 2) of `FEATURES`.
+        (wanted, 6, 2) of `FEATURES`.
 
     Notes
     -----
     Grids with few nodes borrow their shape from the others: a polynomial shared by all grids (each about its own mean) is the prior of a
     ridge regression whose weight is that of one node per 3000.
     """
-    filled = np.array(vectors, dtype=np.float64)
-    coefficients = np.empty((len(vectors), 6, 2))
-    _fit(filled.reshape(len(vectors), -1, 2), FEATURES, np.array(WEAK), PRIOR_WEIGHT, coefficients)
-    return filled, coefficients
+    vectors = np.empty((len(index), NODES, NODES, 2))
+    seen = np.empty((len(index), NODES, NODES), dtype=np.bool_)
+    coefficients = np.empty((len(index), 6, 2))
+    flat = zenith.reshape(len(zenith), -1), azimuth.reshape(len(azimuth), -1), index
+    views = vectors.reshape(len(index), -1, 2), seen.reshape(len(index), -1)
+    _continue(*flat, FEATURES, np.array(WEAK), PRIOR_WEIGHT, *views, coefficients)
+    return vectors, seen, coefficients
 
 
-@njit(cache=True, nogil=True)
-def _fit(flat, features, weak, prior_weight, coefficients):  # type: ignore[no-untyped-def]
-    """Coefficients (grid, 6, 2) of ``flat`` (grid, node, 2), whose missing nodes are filled in place."""
-    grids, nodes = flat.shape[0], flat.shape[1]
-    gram = np.zeros((grids, 6, 6))
-    moment = np.zeros((grids, 6, 2))
-    power = np.empty(15)
+@njit(cache=True, nogil=True, error_model="numpy")
+def _continue(zenith, azimuth, index, features, weak, prior_weight, vectors, seen, coefficients):  # type: ignore[no-untyped-def]
+    grids, nodes = seen.shape
+    gram, moment, power = np.zeros((grids, 6, 6)), np.zeros((grids, 6, 2)), np.empty(15)
+    where = np.empty(nodes + 1, dtype=np.int64)
+    angles, points, places = np.empty((2, nodes + 1)), np.empty((nodes, 2)), np.empty((2, nodes))
     for g in range(grids):
-        for j in range(15):
-            power[j] = 0.0
-        for i in range(nodes):
-            x, y = flat[g, i, 0], flat[g, i, 1]
-            if np.isnan(x):
-                continue
-            a, b = features[i, 1], features[i, 2]
-            term = 1.0
-            for degree in range(5):  # sums of a^p b^q, by degree p + q, then by q
-                power[degree * (degree + 1) // 2] += term
-                term *= a
-            power[2] += b
-            power[4] += a * b
-            power[5] += b * b
-            power[7] += a * a * b
-            power[8] += a * b * b
-            power[9] += b * b * b
-            power[11] += a * a * a * b
-            power[12] += a * a * b * b
-            power[13] += a * b * b * b
-            power[14] += b * b * b * b
-            for j in range(6):
-                moment[g, j, 0] += features[i, j] * x
-                moment[g, j, 1] += features[i, j] * y
+        count = 0
+        for i in range(nodes):  # free of branches: every node is noted, and overwritten by the next unless it was seen
+            theta, phi = zenith[index[g], i], azimuth[index[g], i]
+            known = (theta == theta) & (phi == phi)
+            seen[g, i] = known
+            where[count], angles[0, count], angles[1, count] = i, theta, phi
+            count += known
+        _tan_loop(angles[0, :count], angles[1, :count], points)
+        for n in range(count):
+            places[0, n], places[1, n] = features[1, where[n]], features[2, where[n]]
+            vectors[g, where[n], 0], vectors[g, where[n], 1] = points[n, 0], points[n, 1]
+        _moments(places, points, count, power, moment[g])
         for j in range(6):
             for k in range(6):
                 p, q = EXPONENTS[j][0] + EXPONENTS[k][0], EXPONENTS[j][1] + EXPONENTS[k][1]
@@ -192,16 +153,39 @@ def _fit(flat, features, weak, prior_weight, coefficients):  # type: ignore[no-u
             moment[g, j, 0] += prior_weight * shared[j - 1, 0]
             moment[g, j, 1] += prior_weight * shared[j - 1, 1]
         _solve(gram[g], moment[g])
-        for j in range(6):
-            for axis in range(2):
-                coefficients[g, j, axis] = moment[g, j, axis]
-        for axis in range(2):
-            c0, c1, c2 = moment[g, 0, axis], moment[g, 1, axis], moment[g, 2, axis]
-            c3, c4, c5 = moment[g, 3, axis], moment[g, 4, axis], moment[g, 5, axis]
-            for i in range(nodes):
-                if np.isnan(flat[g, i, axis]):
-                    a, b = features[i, 1], features[i, 2]
-                    flat[g, i, axis] = c0 + a * (c1 + a * c3 + b * c4) + b * (c2 + b * c5)
+        coefficients[g] = moment[g]
+        _fill_unseen(features[1], features[2], seen[g], moment[g], vectors[g])
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc"})
+def _moments(places, points, count, power, moment):  # type: ignore[no-untyped-def]
+    """Sums over points: of a^p b^q into ``power``, by degree p + q, then by q; of the features times the vectors into ``moment`` (6, 2)."""
+    s1 = s2 = s3 = s4 = s5 = s6 = s7 = s8 = s9 = s10 = s11 = s12 = s13 = s14 = 0.0
+    x0 = x1 = x2 = x3 = x4 = x5 = y0 = y1 = y2 = y3 = y4 = y5 = 0.0
+    for n in range(count):
+        a, b, x, y = places[0, n], places[1, n], points[n, 0], points[n, 1]
+        aa, ab, bb = a * a, a * b, b * b
+        s1, s2, s3, s4, s5 = s1 + a, s2 + b, s3 + aa, s4 + ab, s5 + bb
+        s6, s7, s8, s9 = s6 + aa * a, s7 + aa * b, s8 + ab * b, s9 + bb * b
+        s10, s11, s12, s13, s14 = s10 + aa * aa, s11 + aa * ab, s12 + ab * ab, s13 + ab * bb, s14 + bb * bb
+        x0, x1, x2, x3, x4, x5 = x0 + x, x1 + a * x, x2 + b * x, x3 + aa * x, x4 + ab * x, x5 + bb * x
+        y0, y1, y2, y3, y4, y5 = y0 + y, y1 + a * y, y2 + b * y, y3 + aa * y, y4 + ab * y, y5 + bb * y
+    sums = (float(count), s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14)
+    for j in range(15):
+        power[j] = sums[j]
+    east, north = (x0, x1, x2, x3, x4, x5), (y0, y1, y2, y3, y4, y5)
+    for j in range(6):
+        moment[j, 0], moment[j, 1] = east[j], north[j]
+
+
+@njit(cache=True, nogil=True)
+def _fill_unseen(a, b, seen, coefficients, vectors):  # type: ignore[no-untyped-def]
+    for axis in range(2):
+        c0, c1, c2 = coefficients[0, axis], coefficients[1, axis], coefficients[2, axis]
+        c3, c4, c5 = coefficients[3, axis], coefficients[4, axis], coefficients[5, axis]
+        for i in range(seen.shape[0]):
+            value = c0 + a[i] * (c1 + a[i] * c3 + b[i] * c4) + b[i] * (c2 + b[i] * c5)
+            vectors[i, axis] = vectors[i, axis] if seen[i] else value
 
 
 @njit(cache=True, nogil=True)

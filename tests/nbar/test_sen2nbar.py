@@ -287,3 +287,70 @@ def test_a_safe_folder_without_angles_is_refused(safe, tmp_path):
     (tmp_path / "empty.SAFE").mkdir()
     with pytest.raises(InputError, match="has 0 files"):
         sen2nbar.nbar_safe(tmp_path / "empty.SAFE")
+
+
+NAMES = {10: ("B02", "B03", "B04", "B08", "AOT", "TCI"), 20: ("B02", "B05", "B8A", "B11", "SCL"), 60: ("B01", "B02", "B05", "B8A", "SCL")}
+
+
+@pytest.fixture
+def product(tmp_path: Path) -> Path:
+    """A product as ESA lays it out, small: every resolution with bands that repeat, its baseline only in its name, one mask too coarse."""
+    folder = tmp_path / "S2B_MSIL2A_20220401T100319_N0400_R122_T32UPC_20220401T140000.SAFE"
+    granule = folder / "GRANULE" / "L2A_T32UPC_A026431_20220401T100319"
+    (granule / "QI_DATA").mkdir(parents=True)
+    (granule / "MTD_TL.xml").write_bytes(make_xml(bands=[1, 2, 3, 4, 7, 8, 11], baseline="A"))
+    rng = np.random.default_rng(1)
+    for pitch, bands in NAMES.items():
+        (granule / "IMG_DATA" / f"R{pitch}m").mkdir(parents=True)
+        size = 1200 // pitch
+        profile = JP2 | {"height": size, "width": size, "transform": Affine(pitch, 0, 650_000, 0, -pitch, 5_560_040), "dtype": "uint16"}
+        for band in bands:
+            dn = rng.integers(900, 30_000, (size, size)).astype("uint16")
+            dn[:3] = 0
+            with rasterio.open(
+                granule / "IMG_DATA" / f"R{pitch}m" / f"T32UPC_20220401T100319_{band}_{pitch}m.jp2", "w", **profile
+            ) as image:
+                image.write(dn, 1)
+    mask = np.full((20, 20), 6, dtype="uint8")
+    mask[:, :10] = 5
+    profile = JP2 | {"height": 20, "width": 20, "transform": Affine(60, 0, 650_000, 0, -60, 5_560_040), "dtype": "uint8"}
+    with rasterio.open(granule / "QI_DATA" / "MSK_DETFOO_B05.jp2", "w", **profile) as image:
+        image.write(mask, 1)
+    return folder
+
+
+def test_a_whole_product_is_adjusted_at_native_resolutions(product):
+    written = sen2nbar.nbar_safe(product, cog=False, bands=["B02", "B04", "B05", "B8A", "B11"])
+    xml = next(product.glob("GRANULE/*/MTD_TL.xml")).read_bytes()
+    field = CField.from_angles(parse_granule_angles(xml))
+    for band, path in written.items():
+        pitch = 10 if band in ("B02", "B04") else 20
+        with rasterio.open(path) as done, rasterio.open(next(product.glob(f"GRANULE/*/IMG_DATA/R{pitch}m/*_{band}_*.jp2"))) as image:
+            values, dn = done.read(1), image.read(1).astype(float)
+            assert (done.res, done.transform) == ((pitch, pitch), image.transform)
+        x, y = 650_000 + pitch * (np.arange(len(dn)) + 0.5), 5_560_040 - pitch * (np.arange(len(dn)) + 0.5)
+        seen = np.where(x < 650_600, 5, 6)[None].repeat(len(y), axis=0)
+        c, _ = field.c([band], x, y, detfoo={"B05": seen} if band == "B05" else None)
+        assert (values[:3] == -32768).all()
+        assert np.abs(values[3:] - (dn[3:] - 1000) * c[0, 3:]).max() <= 0.51, band
+
+
+def test_a_product_with_the_metadata_of_another_tile_is_refused(product):
+    next(product.glob("GRANULE/*/MTD_TL.xml")).write_bytes(make_xml(bands=[1], tile="33UUS"))
+    with pytest.raises(InputError, match="of tile '33UUS', not '32UPC'"):
+        sen2nbar.nbar_safe(product, bands=["B02"])
+    assert not (product / "NBAR").exists()
+
+
+def test_a_product_that_states_its_baseline_nowhere_is_refused(product):
+    nameless = product.rename(product.parent / "scene.SAFE")
+    with pytest.raises(InputError, match="does not state its processing baseline"):
+        sen2nbar.nbar_safe(nameless, bands=["B02"])
+
+
+def test_a_truncated_image_leaves_nothing_behind(product):
+    image = next(product.glob("GRANULE/*/IMG_DATA/R10m/*_B02_10m.jp2"))
+    image.write_bytes(image.read_bytes()[:100])
+    with pytest.raises(ReadError, match="cannot be"):
+        sen2nbar.nbar_safe(product, bands=["B02"])
+    assert not list((product / "NBAR").glob("*"))
