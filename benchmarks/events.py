@@ -1,11 +1,12 @@
-"""Dry-hot events: cubekit against plain numpy, scipy and xarray, on a grid that just fits in the budget and one that does not.
+"""Dry-hot events from daily Zarr to events Zarr: a grid that just fits in memory, one that does not, and the job as one would write it.
 
-    python benchmarks/events.py            # 30 years; about 15 minutes, 5 GB of temporary disk
-    python benchmarks/events.py --quick    # smoke run
+    python benchmarks/events.py            # about 8 minutes, 5 GB of temporary disk
+    python benchmarks/events.py --docs     # also writes the table into docs/events.md
+    python benchmarks/events.py --quick    # smoke run of a few seconds; no measurement
 
-Every number is printed as cell-days per second. "core" is cubekit.events in memory; "plain" is what one would write with rankdata,
-cumulative sums and scipy.ndimage.label, on the same cells in the same run. "store" is detect_events from and to Zarr, with its peak
-memory taken in a process of its own.
+Every run is a process of its own, after imports and one small job; its inputs are put out of the page cache before. "Memory" is made real
+by a limit (RLIMIT_DATA) on what the process may take beyond its start; the straight version runs without one on the small grid and under
+it on the large. The limit does not count the page cache, which no job can help filling.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -22,218 +25,204 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
-
 import numpy as np
-import pandas as pd
-import xarray as xr
-from scipy import ndimage, stats
+import zarr
+from _events_straight import labels_of, n_days, straight, write_daily
 
 import cubekit.events as ev
 from cubekit.event_cube import detect_events
 
+ROOT = Path(__file__).resolve().parents[1]
+MARKS = ("<!-- events benchmark: begin -->", "<!-- events benchmark: end -->")
 MIB = 2**20
 
 
-def n_days(years: float) -> int:
-    """Days of whole calendar years from 1991 on."""
-    return int(years * 365.25) + 1
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
-def world(ny: int, nx: int, years: int, seed: int = 0) -> xr.Dataset:
-    """Persistent, spatially smooth daily weather with seasons, float32."""
-    rng = np.random.default_rng(seed)
-    days = pd.date_range("1991-01-01", periods=n_days(years))
-    noise = np.empty((days.size, ny, nx), np.float32)
-    state = np.zeros((ny, nx), np.float32)
-    for t in range(days.size):
-        state = 0.9 * state + 0.43 * 4 * ndimage.uniform_filter(rng.standard_normal((ny, nx), dtype=np.float32), 4, mode="wrap")
-        noise[t] = state
-    season = np.sin(2 * np.pi * (days.dayofyear.to_numpy() - 110) / 365.25).astype(np.float32)[:, None, None]
-    wet = rng.random(noise.shape, dtype=np.float32) < 0.3 * np.exp(-0.5 * noise)
-    fields = {
-        "t2m_max": (288 + 10 * season + 3 * noise, "K"),
-        "tp": (np.where(wet, -8 * np.log(rng.random(noise.shape, dtype=np.float32) + 1e-9), 0).astype(np.float32), "mm d-1"),
-        "et0": (np.clip(2.5 + 2 * season + 0.3 * noise, 0.05, None), "mm d-1"),
-    }
-    return xr.Dataset(
-        {name: (("time", "latitude", "longitude"), values, {"units": unit}) for name, (values, unit) in fields.items()},
-        coords={"time": days, "latitude": np.linspace(70, -55, ny), "longitude": np.arange(nx) * 360.0 / nx},
+# --- one run per process ---
+
+
+def drop_from_page_cache(path: Path) -> None:
+    """Have the kernel forget a store, so that reading it means reading the disk."""
+    for file in path.rglob("*"):
+        if file.is_file():
+            handle = os.open(file, os.O_RDONLY)
+            os.fsync(handle)
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(handle)
+
+
+def status(key: str) -> int:
+    """A line of /proc/self/status, in bytes."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key + ":"))
+    return int(line.split()[1]) * 1024
+
+
+def detect_job(args: argparse.Namespace) -> dict[str, float]:
+    """The job of this package; the stages end where the progress says so."""
+    ends: dict[str, float] = {}
+
+    def progress(stage: str, done: int, total: int) -> None:
+        ends[stage] = time.perf_counter()
+
+    start = time.perf_counter()
+    report = detect_events(
+        args.child, args.out, mode=args.mode, memory=args.memory * MIB, workers=args.workers, overwrite=True, progress=progress
     )
+    seconds = time.perf_counter() - start
+    codes = ends["codes"] - start
+    return {"seconds": seconds, "codes": codes, "labels": seconds - codes, "tiles": report.tiles, "events": report.events}
 
 
-def plain_codes(ds: xr.Dataset) -> np.ndarray:
-    """Codes of mode="period" with numpy and scipy.stats.rankdata."""
-    w = ds["tp"].values.astype(np.float64) - ds["et0"].values
-    total = np.concatenate([np.zeros_like(w[:1]), np.cumsum(w, axis=0)])
-    peis = []
-    for n in ev.WINDOWS:
-        pei = np.full(w.shape, np.nan)
-        pei[n - 1 :] = (total[n:] - total[:-n]) / n
-        peis.append(pei.astype(np.float32))
-    scaled = []
-    for x in (ds["t2m_max"].values, *peis):
-        n = np.isfinite(x).sum(axis=0)
-        scaled.append((stats.rankdata(x, axis=0, nan_policy="omit") - 0.5) / n)
-    codes = (scaled[0] > 0.99).astype(np.uint8)
-    for i in range(3):
-        codes |= (scaled[i + 1] < 0.01).astype(np.uint8) << (i + 1)
-    normal = np.logical_and.reduce([(r > 0.1) & (r < 0.9) for r in scaled])
-    return np.where(np.isnan(scaled).any(axis=0), codes | 128, np.where(normal, codes | 16, codes)).astype(np.uint8)
+def straight_job(args: argparse.Namespace) -> dict[str, float]:
+    """The job as one would write it."""
+    return straight(args.child, args.out)
 
 
-def plain_labels(codes: np.ndarray) -> np.ndarray:
-    """Filter by opening along time, label, then join over the date line."""
-    mask = ((codes & 1) > 0) & ((codes & 14) > 0)
-    mask = ndimage.binary_opening(mask, np.ones((3, 1, 1), bool))
-    labels, n = ndimage.label(mask)
-    parent = np.arange(n + 1)
-    for a, b in {(a, b) for a, b in zip(labels[:, :, 0].ravel(), labels[:, :, -1].ravel(), strict=True) if a and b}:
-        while parent[a] != a:
-            a = parent[a]
-        while parent[b] != b:
-            b = parent[b]
-        parent[max(a, b)] = min(a, b)
-    for i in range(n + 1):
-        parent[i] = parent[parent[i]]
-    return parent[labels]
+def core_job(args: argparse.Namespace) -> dict[str, float]:
+    """Detection in memory, of arrays that are there already."""
+    import xarray as xr
 
-
-def rate(cell_days: int, seconds: list[float]) -> dict[str, float]:
-    middle = statistics.median(seconds)
-    print(f"{cell_days / middle / 1e6:.2f} million cell-days/s", file=sys.stderr, flush=True)
-    return {"seconds": round(middle, 3), "million_cell_days_per_s": round(cell_days / middle / 1e6, 3), "runs": len(seconds)}
-
-
-def timed(call: Any, runs: int) -> tuple[list[float], Any]:
-    seconds, result = [], None
-    for _ in range(runs):
-        start = time.perf_counter()
-        result = call()
-        seconds.append(time.perf_counter() - start)
-    return seconds, result
-
-
-def in_memory(args: argparse.Namespace) -> dict[str, Any]:
-    """Core against plain on the same small grid, with equal codes and equal components."""
-    ds = world(args.core[0], args.core[1], args.years)
-    size = ds["tp"].size
-    ev.detect(ds.isel(latitude=slice(0, 2)), threads=args.workers)
-    out: dict[str, Any] = {"grid": list(args.core), "cell_days": size}
-    seconds, found = timed(lambda: ev.detect(ds, threads=args.workers), args.runs)
-    out["core period, all"] = rate(size, seconds)
-    reference = (str(ds["time"].values[0])[:10], str(ds["time"].values[-1])[:10])
-    seconds, _ = timed(lambda: ev.detect(ds, mode="doy", reference=reference, threads=args.workers), args.runs)
-    out["core doy, all"] = rate(size, seconds)
-    mask = ev.compound(found.cube["events"])
-    seconds, labels = timed(lambda: ev.label_events(ev.filter_runs(mask, 3)), args.runs)
-    out["core filter + labels from a dense mask"] = rate(size, seconds)
-    seconds, codes = timed(lambda: plain_codes(ds), max(1, args.runs // 2))
-    out["plain ranks + codes"] = rate(size, seconds)
-    seconds, _ = timed(lambda: plain_labels(codes), max(1, args.runs // 2))
-    out["plain filter + labels"] = rate(size, seconds)
-    out["codes differ (float drift of cumsum)"] = int((codes != found.cube["events"].values).sum())
-    pairs = np.unique(np.stack([labels.values.ravel(), plain_labels(found.cube["events"].values).ravel()]), axis=1)
-    out["labels agree"] = bool(len(np.unique(pairs[0])) == len(np.unique(pairs[1])) == pairs.shape[1])
-    return out
-
-
-def write_daily(path: Path, ny: int, nx: int, years: int, block: int) -> None:
-    """A daily store with series-wise chunks, written in bands so that it never has to fit."""
-    first = world(block, nx, years)
-    lat = np.linspace(80, -80, ny)
-    template = xr.Dataset(
-        {name: (v.dims, np.broadcast_to(np.float32(0), (v.shape[0], ny, nx)), v.attrs) for name, v in first.items()},
-        coords={"time": first["time"], "latitude": lat, "longitude": first["longitude"]},
-    ).chunk({"latitude": block})
-    chunks = (first.sizes["time"], block, min(nx, 45))
-    template.to_zarr(path, compute=False, zarr_format=3, consolidated=False, encoding={name: {"chunks": chunks} for name in first})
-    for i, row in enumerate(range(0, ny, block)):
-        part = (first if i == 0 else first.roll(longitude=7 * i, roll_coords=False)).drop_vars(["time", "latitude", "longitude"])
-        part = part.isel(latitude=slice(0, min(block, ny - row)))
-        part.to_zarr(
-            path,
-            region={"latitude": slice(row, row + part.sizes["latitude"]), "time": slice(None), "longitude": slice(None)},
-            consolidated=False,
-        )
+    ds = xr.open_zarr(args.child, chunks=None, consolidated=False).load()
+    start = time.perf_counter()
+    found = ev.detect(ds, mode=args.mode, threads=args.workers)
+    return {"seconds": time.perf_counter() - start, "events": len(found.tables.events)}
 
 
 def child(args: argparse.Namespace) -> None:
-    """One store run in this process: seconds and peak memory above what was in use before."""
-    import psutil
-
+    """One job in this process: seconds, CPU seconds, and the peak of memory above what was in use before."""
     warnings.simplefilter("ignore")
-    process = psutil.Process()
-    warm = world(2, 4, 1)
-    ev.detect(warm)
-    before = process.memory_info().rss
-    start, busy = time.perf_counter(), time.process_time()
-    report = detect_events(args.child, args.out, mode=args.mode, memory=args.memory * MIB, workers=args.workers, overwrite=True)
-    seconds, busy = time.perf_counter() - start, time.process_time() - busy
-    peak = int(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
-    print(
-        json.dumps(
-            {"seconds": seconds, "peak_mib": (peak - before) / MIB, "cpu_seconds": busy, "tiles": report.tiles, "events": report.events}
-        )
+    job = {"straight": straight_job, "detect": detect_job, "core": core_job}[args.job]
+    with tempfile.TemporaryDirectory() as folder:
+        write_daily(Path(folder) / "in.zarr", 8, 12, args.years if args.mode == "doy" else 2)
+        job(argparse.Namespace(**vars(args) | {"child": f"{folder}/in.zarr", "out": f"{folder}/out.zarr"}))
+    drop_from_page_cache(Path(args.child))
+    before = status("VmRSS")
+    if args.limit:
+        limit = status("VmData") + int(args.limit * MIB)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    Path("/proc/self/clear_refs").write_text("5")
+    busy = time.process_time()
+    try:
+        found = job(args)
+    except MemoryError:
+        print(json.dumps({"failed": "MemoryError"}))
+        return
+    found |= {"cpu": time.process_time() - busy, "peak": (status("VmHWM") - before) / MIB}
+    print(json.dumps(found))
+
+
+def measure(args: argparse.Namespace, job: str, path: Path, *, mode: str = "period", limit: float = 0) -> Any:
+    """Medians over runs of a job; None where it fails for want of memory."""
+    out = path.with_name(f"{path.stem}-{job}-{mode}.zarr")
+    words = [sys.executable, __file__, "--child", str(path), "--out", str(out), "--job", job, "--mode", mode]
+    words += ["--memory", str(args.memory), "--workers", str(args.workers), "--limit", str(limit), "--years", str(args.years)]
+    environment = {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"} | os.environ | {"PYTHONPATH": str(ROOT)}
+    answers = []
+    for _ in range(args.runs):
+        text = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
+        answers.append(json.loads(text.splitlines()[-1]))
+        say(f"  {path.stem} {job} {mode}: {answers[-1]}")
+        if "failed" in answers[-1]:
+            return None
+    return {key: statistics.median(answer[key] for answer in answers) for key in answers[0]}
+
+
+# --- the table ---
+
+
+def row(what: str, grid: tuple[int, int], cells: int, found: Any, straight_s: float) -> str:
+    """A line of the table; `straight_s`: seconds per cell-day of the straight version."""
+    start = f"| {what} | {grid[0]} x {grid[1]} |"
+    if found is None:
+        return f"{start} - | - | out of memory | - | - |"
+    rates = " | ".join(f"{cells / found[key] / 1e6:.1f}" if key in found else "-" for key in ("codes", "labels", "seconds"))
+    return f"{start} {rates} | {straight_s * cells / found['seconds']:.1f} | {found['peak']:.0f} MiB |"
+
+
+def agreement(small: Path) -> str:
+    """How far the two sides agree on the small grid: codes value by value, components of the same codes as partitions."""
+    ours, theirs = (zarr.open_group(small.with_name(f"{small.stem}-{job}-period.zarr"), mode="r") for job in ("detect", "straight"))
+    codes: Any = ours["events"][:]  # type: ignore[index]
+    differ = int((codes != theirs["events"][:]).sum())  # type: ignore[index]
+    pairs = np.unique(np.stack([ours["event_labels"][:].ravel(), labels_of(codes).ravel()]), axis=1)  # type: ignore[index]
+    same = len(np.unique(pairs[0])) == len(np.unique(pairs[1])) == pairs.shape[1]
+    return (
+        f"Codes of the two sides differ on {differ} of {codes.size} cell-days (running sums of float64 drift, those of integers do not); "
+        f"components of the same codes are {'the same' if same else 'NOT THE SAME'}."
     )
 
 
-def on_disk(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Store to store: a grid whose inputs just fit in the budget, and one several times as large."""
-    out: dict[str, Any] = {"budget_mib": args.memory}
-    days = n_days(args.years)
-    for name, (ny, nx) in (("fits", args.small), ("does not fit", args.large)):
-        path = folder / f"{ny}x{nx}.zarr"
-        write_daily(path, ny, nx, args.years, min(ny, 8))
-        for mode in ("period",) if args.quick else ("period", "doy"):
-            words = [
-                sys.executable,
-                __file__,
-                "--child",
-                str(path),
-                "--out",
-                str(folder / "e.zarr"),
-                "--mode",
-                mode,
-                "--memory",
-                str(args.memory),
-            ]
-            runs = [
-                json.loads(subprocess.run([*words, "--workers", str(args.workers)], check=True, stdout=subprocess.PIPE, text=True).stdout)
-                for _ in range(args.runs)
-            ]
-            row = rate(days * ny * nx, [r["seconds"] for r in runs])
-            row["cpu_seconds"] = round(statistics.median(r["cpu_seconds"] for r in runs), 2)
-            row |= {"grid": [ny, nx], "inputs_mib": round(days * ny * nx * 12 / MIB), "peak_mib": round(max(r["peak_mib"] for r in runs))}
-            print(name, mode, row, file=sys.stderr, flush=True)
-            out[f"{name}, {mode}"] = row | {"tiles": runs[0]["tiles"], "events": runs[0]["events"]}
-    small, large = out["fits, period"], out["does not fit, period"]
-    out["large over small, per cell"] = round(large["million_cell_days_per_s"] / small["million_cell_days_per_s"], 3)
-    return out
+def table(args: argparse.Namespace, folder: Path) -> str:
+    grids, days = {"small": args.small, "large": args.large}, n_days(args.years)
+    cells = {name: days * ny * nx for name, (ny, nx) in grids.items()}
+    stores = {name: folder / f"{name}.zarr" for name in grids}
+    for name, grid in grids.items():
+        start = time.perf_counter()
+        write_daily(stores[name], *grid, args.years)
+        say(f"wrote {name} {grid}, {cells[name] * 12 / MIB:.0f} MiB of float32, in {time.perf_counter() - start:.0f} s")
+    base = measure(args, "straight", stores["small"])
+    each = base["seconds"] / cells["small"]
+    rows = [
+        row("straight, no limit", grids["small"], cells["small"], base, each),
+        row("straight", grids["large"], cells["large"], measure(args, "straight", stores["large"], limit=args.limit), each),
+    ]
+    notes = []
+    for mode in ("period",) if args.quick else ("period", "doy"):
+        if not args.quick:
+            core = measure(args, "core", stores["small"], mode=mode)
+            rows.append(row(f"`{mode}`, in memory, no limit", grids["small"], cells["small"], core, each))
+        found = {name: measure(args, "detect", stores[name], mode=mode, limit=args.limit) for name in grids}
+        rows += [row(f"`{mode}`", grids[name], cells[name], found[name], each) for name in grids]
+        per_cell = (found["large"]["seconds"] / cells["large"]) / (found["small"]["seconds"] / cells["small"])
+        notes.append(f"{per_cell:.2f} (`{mode}`)")
+    return "\n".join(
+        [*head(args, cells, days), *rows, "", f"Time per cell-day, large grid over small: {', '.join(notes)}. {agreement(stores['small'])}"]
+    )
+
+
+def head(args: argparse.Namespace, cells: dict[str, int], days: int) -> list[str]:
+    return [
+        f"{days} days; million cell-days per second, medians of {args.runs} runs; {os.cpu_count()} cores ({platform.machine()}), {args.workers} "
+        f"workers, `--memory {args.memory:g}`. Inputs are {cells['small'] * 12 / MIB:.0f} and {cells['large'] * 12 / MIB:.0f} MiB of float32 in xarray's "
+        f"own compression, read from a cold page cache; where no other is said, the process may take {args.limit:g} MiB more than at its start.",
+        "",
+        "| job | grid | ranks + codes | filter + labels + statistics | all | times straight | peak memory |",
+        "|---|---|---|---|---|---|---|",
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--docs", action="store_true")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--years", type=float, default=30)
-    parser.add_argument("--memory", type=float, default=1024, help="budget in MiB")
-    parser.add_argument("--child")
-    parser.add_argument("--out")
-    parser.add_argument("--mode", default="period")
+    parser.add_argument("--memory", type=float, default=512, help="budget of the job in MiB")
+    parser.add_argument("--limit", type=float, default=1024, help="what a process may take beyond its start, MiB")
+    parser.add_argument("--small", type=int, nargs=2, default=(16, 180), metavar=("ROWS", "COLUMNS"))
+    parser.add_argument("--large", type=int, nargs=2, default=(48, 360), metavar=("ROWS", "COLUMNS"))
+    for name, default in (("child", None), ("out", ""), ("mode", "period"), ("job", "detect")):
+        parser.add_argument(f"--{name}", default=default, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.quick and args.docs:
+        parser.error("a quick run is no measurement: --docs needs a full one")
     if args.child:
         child(args)
         return
-    args.core, args.small, args.large = (24, 60), (40, 180), (80, 360)
     if args.quick:
-        args.years, args.runs, args.memory = 2, 1, 150
-        args.core, args.small, args.large = (8, 16), (16, 40), (40, 90)
+        args.years, args.runs, args.memory, args.limit, args.small, args.large = 2, 1, 128, 200, (16, 90), (80, 180)
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
-        results = {"cpus": os.cpu_count(), "workers": args.workers, "in memory": in_memory(args), "store": on_disk(args, Path(folder))}
-    print(json.dumps(results, indent=2))
+        text = table(args, Path(folder))
+    print(text)
+    if args.docs:
+        page = ROOT / "docs" / "events.md"
+        before, rest = page.read_text().split(MARKS[0])
+        page.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{rest.split(MARKS[1])[1]}")
 
 
 if __name__ == "__main__":
