@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import xarray as xr
@@ -39,8 +39,16 @@ def build_cube(recipe: Recipe, site: Site, out: str, *, overwrite: bool = False,
     Raises `CubekitError` with the reason where there is no cube; nothing stands at `out` then that was not there before.
     """
     began = time.perf_counter()
-    check_target(out, overwrite=overwrite)
+    target = check_target(out, overwrite=overwrite)
     request = LayerRequest(site, recipe.grid.around(site), recipe.time.range, session or Session(), Tally())
+    with request.session.building(target) as own:
+        path, scenes = _built(recipe, replace(request, session=own), out, overwrite)
+    cost, seconds = request.tally, time.perf_counter() - began
+    return BuildResult(path, content_digest(path), scenes, cost.holes, cost.requests, cost.bytes, cost.retries, seconds)
+
+
+def _built(recipe: Recipe, request: LayerRequest, out: str, overwrite: bool) -> tuple[str, int]:
+    """Load the layers, assemble, commit; path and number of scenes."""
     groups: dict[str, list[xr.Dataset]] = {}
     missing = []
     for layer in recipe.layers:
@@ -51,10 +59,10 @@ def build_cube(recipe: Recipe, site: Site, out: str, *, overwrite: bool = False,
     hrefs = [href for parts in groups.values() for part in parts for href in part.attrs.pop("item_hrefs", "").split()]
     merged = {group: xr.merge(parts, combine_attrs="no_conflicts", join="exact", compat="no_conflicts") for group, parts in groups.items()}
     sources, text, title = {"item_hrefs": hrefs or "none"}, recipe.canonical(), recipe.title or None
-    cube = assemble(merged, request.grid, site, sources, recipe=text, digest=recipe.digest, title=title, time=request.time, missing=missing)
-    path = write_cube(cube, out, overwrite=overwrite)
-    cost, scenes, seconds = request.tally, cube.sizes.get("time", 0), time.perf_counter() - began
-    return BuildResult(path, content_digest(path), scenes, cost.holes, cost.requests, cost.bytes, cost.retries, seconds)
+    cube = assemble(
+        merged, request.grid, request.site, sources, recipe=text, digest=recipe.digest, title=title, time=request.time, missing=missing
+    )
+    return write_cube(cube, out, overwrite=overwrite), cube.sizes.get("time", 0)
 
 
 def plan_cube(recipe: Recipe, site: Site, *, session: Session | None = None) -> list[LayerPlan]:

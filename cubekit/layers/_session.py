@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,7 +25,7 @@ from cubekit.typing import BBox
 
 if TYPE_CHECKING:
     from cubekit.catalog import Catalog, Item
-    from cubekit.read import ReadOptions
+    from cubekit.read import Journal, ReadOptions
 
 ENGINES = ("window", "odc", "stackstac", "rasterio")
 
@@ -67,6 +70,7 @@ class Session:
     progress: Progress = _quiet
     pins: Pins | None = None
     memory: int = 2 << 30
+    _journal: Journal | None = field(default=None, repr=False)
     _catalogs: dict[tuple[str, ...], Catalog] = field(default_factory=dict, repr=False)
     _made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -126,7 +130,38 @@ class Session:
         """Options of the read room for files of `catalog`."""
         from cubekit.read import ReadOptions
 
-        return ReadOptions(engine=self.engine, threads=self.threads, cache_dir=self.cache_dir, local_root=catalog.local_root)  # type: ignore[arg-type]
+        return ReadOptions(
+            engine=self.engine,  # type: ignore[arg-type]
+            threads=self.threads,
+            cache_dir=self.cache_dir,
+            local_root=catalog.local_root,
+            journal=self._journal,
+        )
+
+    @contextmanager
+    def building(self, target: str) -> Iterator[Session]:
+        """This session for the build of one cube.
+
+        With a cache folder, what the build reads is noted there until it ends. A build that was killed finds the notes of the one before
+        and asks only for the rest; one that fails, or that commits its cube, leaves none.
+        """
+        if self.cache_dir is None:
+            yield self
+            return
+        from cubekit.read import Journal
+
+        name = hashlib.sha256(target.encode()).hexdigest()[:32]
+        own = copy(self)
+        own._journal = journal = Journal(Path(self.cache_dir) / "journals" / name)
+        try:
+            yield own
+        except Exception:
+            journal.drop()
+            raise
+        except BaseException:
+            journal.close()
+            raise
+        journal.drop()
 
 
 def provenance_hrefs(hrefs: Iterable[str], catalog: Catalog) -> str:

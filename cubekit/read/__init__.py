@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cubekit.read._api import forget_headers, known_versions, plan_reads, read_assets, read_many
 from cubekit.read._bytes import read_bytes
+from cubekit.read._journal import Journal
 from cubekit.read._lazy import lazy_stack
 from cubekit.read._native import NativeWindow, read_native
 from cubekit.read._types import AssetOutcome, AssetRead, Engine, Progress, ReadOptions, ReadPlan, ReadStatus, Sign, Signer
@@ -12,6 +13,7 @@ __all__ = [
     "AssetOutcome",
     "AssetRead",
     "Engine",
+    "Journal",
     "NativeWindow",
     "Progress",
     "ReadOptions",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from cubekit.read._types import AssetOutcome, AssetRead, Progress, ReadOptions, 
 __all__ = ["forget_headers", "known_versions", "plan_reads", "read_assets", "read_many"]
 
 Outputs = np.ndarray | Sequence[np.ndarray]
+_KEEP_EVERY = 2.0
+"""Seconds after which headers that were learnt are written down, so that a killed build has not asked for them in vain."""
 _cache = HeaderCache()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_cache.unlock)
@@ -159,18 +162,35 @@ def read_many(
 def _run(uses: list[Use], options: ReadOptions, sign: Sign | None, progress: Progress | None) -> dict[int, AssetOutcome]:
     _warm([use.read for use in uses], options)
     here = background()
-    assets, outcomes = _group(uses, options)
+    journal = options.journal
+    noted = journal.restore(uses, options.engine, _versions(uses)) if journal else {}
+    assets, outcomes = _group([use for use in uses if use.index not in noted], options)
     for use in uses:
         if use.index in outcomes and use.out is not None:
             use.out[...] = use.read.nodata if use.read.nodata is not None else np.nan if use.out.dtype.kind == "f" else 0
+    outcomes |= noted
+
+    def done(asset: Asset) -> None:
+        outcomes.update(asset.outcomes)
+        if journal is not None:
+            journal.note(asset.uses, asset.outcomes, options.engine)
 
     async def run() -> None:
         by_gdal = options.engine == "rasterio"
         engine = Engine(here, options, sign, _cache, read_with_warp if by_gdal else read_with_gdal)
         work = engine.read_by_gdal if by_gdal else engine.read
-        await engine.each(assets, work, lambda asset: outcomes.update(asset.outcomes))
+        await engine.each(assets, work, done)
 
-    tick = None if progress is None else lambda: progress(len(outcomes), len(uses))
+    kept = time.monotonic()
+
+    def tick() -> None:
+        nonlocal kept
+        if progress is not None:
+            progress(len(outcomes), len(uses))
+        if time.monotonic() - kept > _KEEP_EVERY:
+            _keep(options)
+            kept = time.monotonic()
+
     try:
         here.run(run(), tick)
     finally:
@@ -178,6 +198,10 @@ def _run(uses: list[Use], options: ReadOptions, sign: Sign | None, progress: Pro
     if progress is not None:
         progress(len(outcomes), len(uses))
     return outcomes
+
+
+def _versions(uses: list[Use]) -> dict[int, tuple[str | None, int | None] | None]:
+    return dict(zip((use.index for use in uses), known_versions([use.read for use in uses]), strict=True))
 
 
 def _run_peer(uses: list[Use], options: ReadOptions, sign: Sign | None, progress: Progress | None) -> dict[int, AssetOutcome]:

@@ -62,6 +62,8 @@ def read_bytes(
         finally:
             if account is not None and source is not None:
                 account(source.cost.requests, source.cost.bytes, source.cost.retries)
+        # At once: what is kept survives this process.
+        await asyncio.get_running_loop().run_in_executor(here.waiting, _keep, href, data, options)
         return data
 
     async def run(wanted: list[str]) -> list[bytes | AssetOutcome]:
@@ -74,10 +76,7 @@ def read_bytes(
         if (kept := _kept(href, options)) is not None:
             found[href] = kept
     wanted = [href for href in dict.fromkeys(hrefs) if href not in found]
-    for href, answer in zip(wanted, here.run(run(wanted)) if wanted else [], strict=True):
-        found[href] = answer
-        if isinstance(answer, bytes):
-            _keep(href, answer, options)
+    found |= zip(wanted, here.run(run(wanted)) if wanted else [], strict=True)
     return [found[href] for href in hrefs]
 
 

@@ -7,10 +7,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
 
 from cubekit.errors import InputError
 from cubekit.typing import Resampling
+
+if TYPE_CHECKING:
+    from cubekit.read._journal import Journal
 
 __all__ = ["AssetOutcome", "AssetRead", "Engine", "Progress", "ReadOptions", "ReadPlan", "ReadStatus", "Sign", "Signer"]
 
@@ -122,6 +125,8 @@ class ReadOptions:
         Folder below which local paths may be read; None: none.
     coalesce
         Neighbouring byte ranges with a gap of at most so many bytes become one request.
+    journal
+        Takes note of every read that is done, and gives back what an earlier run noted.
     """
 
     engine: Engine = "window"
@@ -136,6 +141,7 @@ class ReadOptions:
     cache_dir: Path | None = None
     local_root: Path | None = None
     coalesce: int = 16 << 10
+    journal: Journal | None = None
 
     def __post_init__(self) -> None:
         if self.engine not in get_args(Engine):

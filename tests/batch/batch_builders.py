@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import threading
 import time
 import warnings
 from dataclasses import dataclass
@@ -67,10 +66,6 @@ def trouble(name, out):
     if kind == "die" or (kind == "dieonce" and once(name)):
         leave_staging(out)
         os.kill(os.getpid(), signal.SIGKILL)
-    if kind == "killat" and once(name):
-        # A build takes a few hundredths of a second; the moments are spread over it, the same in every run.
-        delay = int(name.rpartition("-")[2]) * 0.0025
-        threading.Thread(target=lambda: (time.sleep(delay), os.kill(os.getpid(), signal.SIGKILL)), daemon=True).start()
     if kind == "hang":
         time.sleep(600)
     if kind == "slow":
