@@ -50,7 +50,7 @@ def build_cube(recipe: Recipe, site: Site, out: str, *, overwrite: bool = False,
             groups.setdefault(layer.group, []).append(found)
     hrefs = [href for parts in groups.values() for part in parts for href in part.attrs.pop("item_hrefs", "").split()]
     merged = {group: xr.merge(parts, combine_attrs="no_conflicts", join="exact", compat="no_conflicts") for group, parts in groups.items()}
-    sources, text, title = {"item_hrefs": hrefs or "none"}, recipe.canonical(), recipe.title or None
+    sources, text, title = {"item_hrefs": hrefs or "none"}, recipe.published(), recipe.title or None
     cube = assemble(merged, request.grid, site, sources, recipe=text, digest=recipe.digest, title=title, time=request.time, missing=missing)
     path = write_cube(cube, out, overwrite=overwrite)
     cost, scenes, seconds = request.tally, cube.sizes.get("time", 0), time.perf_counter() - began
