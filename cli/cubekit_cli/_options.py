@@ -39,9 +39,7 @@ Resolution = Annotated[float | None, typer.Option("--resolution", help="Pixel si
 Bands = Annotated[str | None, typer.Option("--bands", help="Bands, separated by commas. Default: all of 10 and 20 m.")]
 Catalog = Annotated[
     list[str] | None,
-    typer.Option(
-        "--catalog", help="planetary-computer (default), earth-search, demo, a URL or a file; repeat for fallbacks."
-    ),
+    typer.Option("--catalog", help="planetary-computer (default), earth-search, demo, a URL or a file; repeat for fallbacks."),
 ]
 Collection = Annotated[str | None, typer.Option("--collection", help="Collection in the catalogue. Default: sentinel-2-l2a.")]
 NbarChoice = Annotated[str | None, typer.Option("--nbar", help="c-factor or none. Default: c-factor.")]
