@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Grid", "check_lonlat", "edge_in_pixels", "transformer", "utm_epsg"]
 
 UPS_NORTH, UPS_SOUTH = 32661, 32761
+METRES_PER_DEGREE = 111_320.0
+"""Along a meridian, about; for tolerances, not for distances."""
 MAX_EDGE = 32768
 """Largest edge in pixels; beyond it a request is a mistake or wants another tool."""
 
@@ -265,7 +267,7 @@ class Grid:
 
     @cached_property
     def _footprint(self) -> BaseGeometry:
-        return _outline(self.epsg, self.bounds)
+        return _outline(self.epsg, self.bounds, self.resolution / 4)
 
     def search_boxes(self) -> list[BBox]:
         """Boxes (west, south, east, north) in degrees that cover the grid; two where it crosses the antimeridian."""
@@ -297,8 +299,8 @@ def _snap(coordinate: float, pixels: int, resolution: float, phase: float) -> fl
     return (math.floor(steps) if pixels % 2 else round(steps)) * resolution + phase
 
 
-def _outline(epsg: int, bounds: BBox, points: int = 33) -> BaseGeometry:
-    """Densified lon/lat outline of a projected box; a Polygon, or a MultiPolygon where it is split."""
+def _outline(epsg: int, bounds: BBox, tolerance: float, points: int = 33) -> BaseGeometry:
+    """Lon/lat outline of a projected box, true to `tolerance` metres; a Polygon, or a MultiPolygon where it is split."""
     import shapely
     from shapely.affinity import translate
     from shapely.geometry import MultiPolygon, Polygon, box
@@ -307,8 +309,7 @@ def _outline(epsg: int, bounds: BBox, points: int = 33) -> BaseGeometry:
     xs, ys = np.linspace(west, east, points), np.linspace(south, north, points)
     x = np.concatenate([xs, np.full(points, east), xs[::-1], np.full(points, west)])
     y = np.concatenate([np.full(points, south), ys, np.full(points, north), ys[::-1]])
-    lon, lat = transformer(epsg, 4326).transform(x, y)
-    lon = np.unwrap(lon, period=360.0)
+    lon, lat = _refined(epsg, x, y, tolerance)
     if abs(lon[-1] - lon[0]) > 180:  # the outline winds around a pole
         return box(-180.0, lat.min(), 180.0, 90.0) if lat.mean() > 0 else box(-180.0, -90.0, 180.0, lat.max())
     whole = Polygon(np.column_stack([lon, lat]))
@@ -318,3 +319,27 @@ def _outline(epsg: int, bounds: BBox, points: int = 33) -> BaseGeometry:
         # Where an edge of the outline runs along the antimeridian, the part has lines beside its polygon.
         parts += [polygon for polygon in getattr(part, "geoms", [part]) if polygon.area > 0]
     return parts[0] if len(parts) == 1 else MultiPolygon(parts)
+
+
+def _refined(epsg: int, x: Float1D, y: Float1D, tolerance: float, rounds: int = 10) -> tuple[Float1D, Float1D]:
+    """(lon, lat) of a ring of projected points, longitude without jumps; with points between where chords miss the true line."""
+    to_lonlat = transformer(epsg, 4326).transform
+    for _ in range(rounds):
+        lon, lat = to_lonlat(x, y)
+        middle_x, middle_y = (x[:-1] + x[1:]) / 2, (y[:-1] + y[1:]) / 2
+        true_lon, true_lat = to_lonlat(middle_x, middle_y)
+        chord_lon = lon[:-1] + _turn(np.diff(lon)) / 2
+        east = _turn(true_lon - chord_lon) * np.cos(np.radians(true_lat))
+        far = np.hypot(east, true_lat - (lat[:-1] + lat[1:]) / 2) * METRES_PER_DEGREE > tolerance
+        if not far.any():
+            break
+        after = np.flatnonzero(far) + 1
+        x, y = np.insert(x, after, middle_x[far]), np.insert(y, after, middle_y[far])
+    lon, lat = to_lonlat(x, y)
+    return np.unwrap(lon, period=360.0), lat
+
+
+def _turn(degrees: Float1D) -> Float1D:
+    """Differences of longitude from -180 to 180."""
+    turned: Float1D = (degrees + 180.0) % 360.0 - 180.0
+    return turned

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cubekit import __version__
-from cubekit.errors import InputError, NothingFoundError
+from cubekit.errors import CommitError, InputError, NothingFoundError
 from cubekit.layers import LayerRequest, Pins, Session
 from cubekit.recipe import Recipe, parse_recipe
 from cubekit.site import Site
@@ -48,7 +49,16 @@ def lock_cube(recipe: Recipe, site: Site, path: str | Path, *, session: Session 
     -------
     dict
         What was written.
+
+    Raises
+    ------
+    InputError
+        For a path that cannot be a file.
+    CommitError
+        If it cannot be written.
     """
+    target = Path(path)
+    _check(target)
     base = session or Session()
     pins = Pins()
     noting = Session(base.engine, base.cache_dir, base.threads, base.progress, pins, base.memory)
@@ -72,8 +82,26 @@ def lock_cube(recipe: Recipe, site: Site, path: str | Path, *, session: Session 
         "unpinned": unpinned,
         **pins.as_json(),
     }
-    Path(path).write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
+    _write(target, json.dumps(content, indent=1, sort_keys=True))
     return content
+
+
+def _check(target: Path) -> None:
+    if target.is_dir() or not target.parent.is_dir():
+        raise InputError(f"{target} is no file in a folder that exists", remedy="Name another file, or make the folder")
+
+
+def _write(target: Path, text: str) -> None:
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        try:
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CommitError(f"Cannot write {target}: {reason}", remedy="Check that the folder may be written") from None
 
 
 def open_lock(path: str | Path) -> Lock:

@@ -58,7 +58,7 @@ def _built(recipe: Recipe, request: LayerRequest, out: str, overwrite: bool) -> 
             groups.setdefault(layer.group, []).append(found)
     hrefs = [href for parts in groups.values() for part in parts for href in part.attrs.pop("item_hrefs", "").split()]
     merged = {group: xr.merge(parts, combine_attrs="no_conflicts", join="exact", compat="no_conflicts") for group, parts in groups.items()}
-    sources, text, title = {"item_hrefs": hrefs or "none"}, recipe.canonical(), recipe.title or None
+    sources, text, title = {"item_hrefs": hrefs or "none"}, recipe.published(), recipe.title or None
     cube = assemble(
         merged, request.grid, request.site, sources, recipe=text, digest=recipe.digest, title=title, time=request.time, missing=missing
     )

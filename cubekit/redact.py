@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit, urlunsplit
 
-__all__ = ["redact", "unsigned"]
+__all__ = ["placeless", "redact", "unsigned"]
 
 # Query parameters of signed URLs (Azure SAS, AWS SigV4, GCS V4) and the usual names of tokens.
 _SECRET_PARAMETER = re.compile(
@@ -53,3 +53,12 @@ def unsigned(href: str) -> str:
     except ValueError:  # no address at all
         return re.split("[?#]", href, maxsplit=1)[0].rpartition("@")[2]
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def placeless(name: str) -> str:
+    """Return a path as its last part, so that it tells nothing of the machine it is on; names and URLs as they are.
+
+    >>> placeless("/home/me/items.json"), placeless("demo"), placeless("https://stac.example.org/v1")
+    ('items.json', 'demo', 'https://stac.example.org/v1')
+    """
+    return name if "://" in name else name.rstrip("/").rpartition("/")[2]

@@ -24,6 +24,7 @@ __all__ = [
     "Start",
     "Units",
     "given",
+    "new_app",
 ]
 
 Lat = Annotated[float, typer.Option("--lat", help="Latitude of the centre, degrees north.")]
@@ -38,7 +39,7 @@ Resolution = Annotated[float | None, typer.Option("--resolution", help="Pixel si
 Bands = Annotated[str | None, typer.Option("--bands", help="Bands, separated by commas. Default: all of 10 and 20 m.")]
 Catalog = Annotated[
     list[str] | None,
-    typer.Option("--catalog", help="planetary-computer, earth-search, demo, a URL or a file; repeat for fallbacks."),
+    typer.Option("--catalog", help="planetary-computer (default), earth-search, demo, a URL or a file; repeat for fallbacks."),
 ]
 Collection = Annotated[str | None, typer.Option("--collection", help="Collection in the catalogue. Default: sentinel-2-l2a.")]
 NbarChoice = Annotated[str | None, typer.Option("--nbar", help="c-factor or none. Default: c-factor.")]
@@ -48,8 +49,14 @@ CacheDir = Annotated[Path | None, typer.Option("--cache-dir", help="Keep searche
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
+def new_app(**settings: Any) -> typer.Typer:
+    """An application or group of commands, whose help is plain text."""
+    return typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, **settings)
+
+
 def given(**values: Any) -> dict[str, Any]:
-    """The options that were given; bands and catalogues become lists."""
+    """The options that were given; bands become a list."""
     if (bands := values.get("bands")) is not None:
         values["bands"] = [name.strip() for name in bands.split(",") if name.strip()]
-    return {key: value for key, value in values.items() if value is not None and value != []}
+    # typer gives an empty list for a repeatable option that was not used.
+    return {key: value for key, value in values.items() if value is not None and (value != [] or key == "bands")}

@@ -25,9 +25,8 @@ class _RunByDefault(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = batch_app = typer.Typer(
+app = batch_app = o.new_app(
     cls=_RunByDefault,
-    add_completion=False,
     no_args_is_help=True,
     help="Build the cubes of many sites; `cubekit batch RECIPE ...` is `batch run`.",
 )

@@ -10,13 +10,13 @@ import typer
 from cubekit.errors import InputError
 from cubekit_cli import _options as o
 
-app = typer.Typer(add_completion=False)
+app = o.new_app()
 
 
 @app.command()
 def build(
-    lat: Annotated[float | None, typer.Option("--lat", help="Latitude of the centre, degrees north.")] = None,
-    lon: Annotated[float | None, typer.Option("--lon", help="Longitude of the centre, degrees east.")] = None,
+    lat: Annotated[float | None, typer.Option("--lat", help="Latitude of the centre, degrees north. Needed without --locked.")] = None,
+    lon: Annotated[float | None, typer.Option("--lon", help="Longitude of the centre, degrees east. Needed without --locked.")] = None,
     start: o.Start = None,
     end: o.End = None,
     edge_size: o.EdgeSize = None,

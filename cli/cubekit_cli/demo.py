@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(add_completion=False)
+from cubekit_cli import _options as o
+
+app = o.new_app()
 
 LAYERS = [
     {"kind": "sentinel2", "catalog": "demo"},

@@ -8,7 +8,7 @@ import typer
 
 from cubekit_cli import _options as o
 
-app = typer.Typer(add_completion=False)
+app = o.new_app()
 
 
 @app.command()

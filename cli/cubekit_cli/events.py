@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from cubekit_cli import _options as o
+
 __all__ = ["app", "events_app"]
 
-events_app = typer.Typer(
-    name="events", help="Find, tabulate and draw dry-hot events.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
-)
+events_app = o.new_app(help="Find, tabulate and draw dry-hot events.", no_args_is_help=True)
 app = events_app
 
 Store = Annotated[str, typer.Argument(help="Events store, or Dheed event cube.")]

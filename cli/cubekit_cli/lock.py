@@ -9,7 +9,7 @@ import typer
 
 from cubekit_cli import _options as o
 
-app = typer.Typer(add_completion=False)
+app = o.new_app()
 
 
 @app.command()
@@ -26,10 +26,12 @@ def lock(
     collection: o.Collection = None,
     nbar: o.NbarChoice = None,
     recipe: o.RecipePath = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Lock to write.")] = Path("cube.lock.json"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Lock to write (JSON); replaced if it exists.")] = Path("cube.lock.json"),
+    cache_dir: o.CacheDir = None,
 ) -> None:
     """Pin items, sizes, ETags and versions of a build; `cubekit build --locked FILE` makes the same cube, or says what changed."""
     from cubekit.api import make_recipe
+    from cubekit.layers import Session
     from cubekit.locking import lock_cube
     from cubekit.site import Site
 
@@ -37,7 +39,8 @@ def lock(
         edge_size=edge_size, units=units, resolution=resolution, bands=bands, catalog=catalog, collection=collection, nbar=nbar
     )
     site = Site(lat, lon)
-    content = lock_cube(make_recipe(recipe, start=start, end=end, **options), site, out)
+    session = Session(cache_dir=cache_dir)
+    content = lock_cube(make_recipe(recipe, start=start, end=end, session=session, **options), site, out, session=session)
     items = sum(len(search["items"]) for search in content["searches"])
     rest = f"; not pinned: {', '.join(content['unpinned'])}" if content["unpinned"] else ""
     typer.echo(f"{out}: {items} items, {len(content['files'])} files{rest}")

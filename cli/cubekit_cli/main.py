@@ -9,17 +9,15 @@ import typer
 
 from cubekit_cli import _lazy
 from cubekit_cli._errors import run
+from cubekit_cli._options import new_app
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
+app = new_app(
     name="cubekit",
     help="From two coordinates to an analysis-ready Earth System Data Cube.",
     cls=_lazy.LazyGroup,
     no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

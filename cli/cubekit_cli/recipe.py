@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Check recipes and print their schema.")
+from cubekit_cli import _options as o
+
+app = o.new_app(no_args_is_help=True, help="Check recipes and print their schema.")
 
 
 @app.command()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "sites_app"]
 
-app = sites_app = typer.Typer(add_completion=False, no_args_is_help=True, help="Check, split, sample and draw site tables.")
+app = sites_app = o.new_app(no_args_is_help=True, help="Check, split, sample and draw site tables.")
 
 Sites = Annotated[Path, typer.Argument(help="Site table: CSV, GeoJSON, GeoParquet, YAML.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Site table to write: .csv, .csv.gz, .geojson or .parquet.")]

@@ -8,7 +8,7 @@ import typer
 
 from cubekit_cli import _options as o
 
-app = typer.Typer(add_completion=False)
+app = o.new_app()
 
 
 @app.command()
@@ -25,6 +25,10 @@ def validate(cube: Annotated[str, typer.Argument(help="Path or URL of a cube.")]
     else:
         for problem in problems:
             typer.echo(str(problem))
-        typer.echo(f"{cube}: {f'{len(problems)} problems' if problems else 'valid'}")
+        typer.echo(f"{cube}: {_count(len(problems))}")
     if any(problem.severity == "error" for problem in problems):
         raise typer.Exit(3)
+
+
+def _count(problems: int) -> str:
+    return "valid" if problems == 0 else "1 problem" if problems == 1 else f"{problems} problems"

@@ -170,7 +170,7 @@ def _misfit(recipe: Recipe, entry: SiteEntry, checked: dict[str, str]) -> str:
 
 def _job(recipe: Recipe, entry: SiteEntry, tile: str, root: str) -> Job:
     site = entry.site
-    content = json.dumps([1, recipe.digest, site.id, site.lat, site.lon, entry.overrides], ensure_ascii=False)
+    content = json.dumps([1, recipe.local_digest, site.id, site.lat, site.lon, entry.overrides], ensure_ascii=False)
     digest = hashlib.sha256(content.encode()).hexdigest()
     return Job(site.id, site.lat, site.lon, tile, f"{root}/cubes/{site.id}.zarr", digest, entry.overrides, entry.properties)
 

@@ -25,6 +25,7 @@ from cubekit.catalog._select import Wanted, check_query, without_duplicates
 from cubekit.catalog._signing import Signer
 from cubekit.catalog._tables import known_profile
 from cubekit.errors import CatalogError, CubekitWarning, InputError
+from cubekit.redact import placeless
 from cubekit.typing import JSON
 
 __all__ = ["Catalog", "Source"]
@@ -49,6 +50,8 @@ class Catalog:
     ----------
     name : str
         ``"planetary-computer"``, ``"earth-search"``, ``"demo"``, or the URL or path it was opened with.
+    public_name : str
+        The same without the folder of a file: what is written into cubes.
     local_root : pathlib.Path or None
         Folder below which its assets may lie in the file system; None for catalogues on the network.
     """
@@ -66,7 +69,7 @@ class Catalog:
         cache: SearchCache | None = None,
         share: Literal["area", "tile"] = "area",
     ) -> None:
-        self.name, self.local_root = name, local_root
+        self.name, self.local_root, self.public_name = name, local_root, placeless(name)
         self._source, self._signer, self._cache, self._share = source, signer, cache, share
         self._table, self._profiles = table, dict(profiles or {})
         self._origin = Origin(self._profile, base, local_root)

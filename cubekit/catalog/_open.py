@@ -40,6 +40,7 @@ class CatalogChain(Catalog):
     def __init__(self, catalogs: Sequence[Catalog]) -> None:
         self.catalogs = tuple(catalogs)
         self.name = ", ".join(catalog.name for catalog in catalogs)
+        self.public_name = ", ".join(catalog.public_name for catalog in catalogs)
         self.local_root = next((catalog.local_root for catalog in catalogs if catalog.local_root is not None), None)
 
     def search(

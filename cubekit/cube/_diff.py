@@ -187,7 +187,9 @@ def _causes(a: xr.Dataset, b: xr.Dataset) -> dict[str, str]:
     causes = {}
     for step, time in enumerate(_iso(a["time"].values)):
         reasons = [
-            f"{word} {a[n].values[step]} -> {b[n].values[step]}" for n, word in known.items() if a[n].values[step] != b[n].values[step]
+            f"{word} {a[n].values[step]} -> {b[n].values[step]}"
+            for n, word in known.items()
+            if not np.array_equal(a[n].values[step], b[n].values[step])
         ]
         first, second = a["pixel_status"][step].values, b["pixel_status"][step].values
         changed = first != second

@@ -14,7 +14,7 @@ import xarray as xr
 
 import cubekit
 from cubekit.cube._attributes import Attribute, flat_attrs
-from cubekit.grid import Grid
+from cubekit.grid import METRES_PER_DEGREE, Grid
 from cubekit.layout import canonical_json
 from cubekit.redact import unsigned
 from cubekit.site import Site
@@ -135,7 +135,7 @@ def _outline(grid: Grid) -> str:
     from shapely import to_wkt
 
     # A twentieth of a pixel decides which of the many points along the edges are worth keeping.
-    return str(to_wkt(grid.footprint().simplify(grid.resolution / 111_320 / 20), rounding_precision=8))
+    return str(to_wkt(grid.footprint().simplify(grid.resolution / METRES_PER_DEGREE / 20), rounding_precision=8))
 
 
 def _longitudes(boxes: list[tuple[float, float, float, float]]) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from cubekit.grid import Grid
 from cubekit.layers._session import Session, Tally
+from cubekit.redact import placeless
 from cubekit.site import Site, TimeRange
 
 __all__ = ["Layer", "LayerPlan", "LayerRequest"]
@@ -78,11 +79,14 @@ class Layer(BaseModel, ABC):
     group: ClassVar[str] = "/"
     """Group of the cube that the layer's variables belong to."""
 
+    places: ClassVar[tuple[str, ...]] = ()
+    """Options, dotted where they are nested, that may hold a path of the machine that builds."""
+
     kind: str
     """Selects the layer."""
 
     missing: Literal["fail", "fill"] = "fail"
-    """What happens where the layer finds nothing at all: fail, or leave the layer out and say so in `cubekit_missing`."""
+    """What happens where the layer finds nothing at all: fail, or leave the layer out and say so in `missing_layers`."""
 
     @abstractmethod
     def load(self, request: LayerRequest) -> xr.Dataset:
@@ -112,3 +116,15 @@ class Layer(BaseModel, ABC):
     def canonical(self) -> dict[str, Any]:
         """The layer's options as plain JSON values."""
         return self.model_dump(mode="json")
+
+    def published(self) -> dict[str, Any]:
+        """The same with paths reduced to their last part, as it is written into cubes."""
+        content = self.canonical()
+        for place in self.places:
+            *parents, name = place.split(".")
+            inner = content
+            for parent in parents:
+                inner = inner[parent]
+            if (value := inner.get(name)) is not None:
+                inner[name] = placeless(value) if isinstance(value, str) else [placeless(one) for one in value]
+        return content

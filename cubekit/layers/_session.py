@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from cubekit.errors import InputError
+from cubekit.errors import CommitError, InputError
 from cubekit.layers._pins import Pins
 from cubekit.redact import unsigned
 from cubekit.site import TimeRange
@@ -119,11 +121,19 @@ class Session:
         return made
 
     def allocate(self, shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
-        """Zeros: in memory, or, where they would take more than `memory`, in a nameless temporary file that the system pages in and out."""
+        """Zeros: in memory, or, where they would take more than `memory`, in a nameless temporary file that the system pages in and out.
+
+        Raises
+        ------
+        CommitError
+            If the disk has no room for the file.
+        """
         kind = np.dtype(dtype)
-        if math.prod(shape) * kind.itemsize <= self.memory:
+        size = math.prod(shape) * kind.itemsize
+        if size <= self.memory:
             return np.zeros(shape, kind)
         with tempfile.TemporaryFile(prefix="cubekit-") as file:
+            _reserve(file.fileno(), size)
             return np.memmap(file, kind, "w+", shape=shape)
 
     def read_options(self, catalog: Catalog) -> ReadOptions:
@@ -162,6 +172,23 @@ class Session:
             journal.close()
             raise
         journal.drop()
+
+
+def _reserve(file: int, size: int) -> None:
+    """Take the room of a file now: a page that finds none later ends the process without a word."""
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    if size < free:
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file, 0, size)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # a file system that cannot
+                return
+    raise CommitError(
+        f"The pixels take {size / 1e9:.1f} GB, and {tempfile.gettempdir()} has {free / 1e9:.1f} GB free",
+        remedy="Ask for fewer days, bands or pixels, or set TMPDIR to a larger disk",
+    )
 
 
 def provenance_hrefs(hrefs: Iterable[str], catalog: Catalog) -> str:

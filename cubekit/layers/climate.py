@@ -69,6 +69,8 @@ SourceOption = Annotated[Source, BeforeValidator(_source)]
 class _ClimateLayer(Layer):
     """What both layers share: the source and the daily table."""
 
+    places: ClassVar[tuple[str, ...]] = ("source.path", "cube")
+
     source: SourceOption = Source()
     """Name of a source, path of a store, or a mapping of options."""
 

@@ -33,6 +33,8 @@ class _Static(Layer):
 
     group: ClassVar[str] = "/"
 
+    places: ClassVar[tuple[str, ...]] = ("catalog",)
+
     catalog: CatalogNames = ("planetary-computer",)
     """Catalogue: name, URL or path; a list means fallbacks in order."""
 
@@ -125,7 +127,7 @@ class Dem(_Static):
         }
         ds = xr.Dataset({"cop_dem": (("y", "x"), values.astype(np.float32), attrs)})
         ds.attrs = {
-            "dem_catalog": catalog.name,
+            "dem_catalog": catalog.public_name,
             "dem_collection": self.collection,
             "item_hrefs": provenance_hrefs((read.href for read in reads), catalog),
         }
@@ -188,7 +190,7 @@ class LandCover(_Static):
         }
         ds = xr.Dataset({"land_cover": (("y", "x"), _mosaic(arrays, request.grid), attrs)})
         hrefs = provenance_hrefs((read.href for read in reads), catalog)
-        ds.attrs = {"landcover_catalog": catalog.name, "landcover_collection": self.collection, "item_hrefs": hrefs}
+        ds.attrs = {"landcover_catalog": catalog.public_name, "landcover_collection": self.collection, "item_hrefs": hrefs}
         return ds
 
 

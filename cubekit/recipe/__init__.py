@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cubekit.recipe._load import load_recipe, parse_recipe, recipe_schema
+from cubekit.recipe._load import OPTIONS, load_recipe, parse_recipe, recipe_schema
 from cubekit.recipe._model import GridSpec, Recipe, TimeSpec
 
-__all__ = ["GridSpec", "Recipe", "TimeSpec", "load_recipe", "parse_recipe", "recipe_schema"]
+__all__ = ["OPTIONS", "GridSpec", "Recipe", "TimeSpec", "load_recipe", "parse_recipe", "recipe_schema"]

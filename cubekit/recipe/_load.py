@@ -14,10 +14,13 @@ from cubekit.errors import CubekitError, RecipeError
 from cubekit.layers import Layer, layer_kinds
 from cubekit.recipe._model import Recipe
 
-__all__ = ["load_recipe", "parse_recipe", "recipe_schema"]
+__all__ = ["OPTIONS", "load_recipe", "parse_recipe", "recipe_schema"]
 
 MAX_BYTES = 1_000_000
 """Larger files are no recipes."""
+
+OPTIONS = "options"
+"""Source of a recipe that was made of keywords alone."""
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -34,7 +37,8 @@ def load_recipe(path: str | Path) -> Recipe:
             raise RecipeError(f"Recipe {path} has {path.stat().st_size} bytes", remedy=f"A recipe has at most {MAX_BYTES}", path=str(path))
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"Recipe {path} cannot be read: {error}", remedy="Give the path of a YAML file", path=str(path)) from None
+        reason = getattr(error, "strerror", None) or str(error)
+        raise RecipeError(f"Recipe {path} cannot be read: {reason}", remedy="Give the path of a YAML file", path=str(path)) from None
     return parse_recipe(text, source=str(path))
 
 
@@ -72,7 +76,7 @@ def parse_recipe(content: str | Mapping[str, Any], source: str = "recipe") -> Re
         try:
             content = yaml.load(content, Loader=_Loader)  # noqa: S506 - a SafeLoader
         except yaml.YAMLError as error:
-            raise RecipeError(f"{source} is not plain YAML: {error}", remedy="Check the syntax there", path=source) from None
+            raise RecipeError(f"{source} is not plain YAML: {_where(error)}", remedy="Check the syntax there", path=source) from None
         except RecursionError:
             raise RecipeError(f"{source} is nested too deeply", remedy="Check the syntax", path=source) from None
     if not isinstance(content, Mapping):
@@ -85,6 +89,12 @@ def parse_recipe(content: str | Mapping[str, Any], source: str = "recipe") -> Re
         raise _explain(error, content, source) from None
     except CubekitError as error:
         raise RecipeError(f"{source}: {error.message}", remedy=error.remedy, path=source) from None
+
+
+def _where(error: yaml.YAMLError) -> str:
+    """What YAML objects to on one line, with the place."""
+    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+    return f"{problem} (line {mark.line + 1}, column {mark.column + 1})" if problem and mark else " ".join(str(error).split())
 
 
 def _explain(error: ValidationError, content: Mapping[str, Any], source: str) -> RecipeError:
@@ -105,9 +115,10 @@ def _explain(error: ValidationError, content: Mapping[str, Any], source: str) ->
             message = detail["msg"].removeprefix("Value error, ")
             shown = "" if isinstance(detail["input"], (dict, list, tuple)) else f", got {detail['input']!r}"
             problems.append(f"{key}: {message}{shown}")
+    asked = source == OPTIONS
     return RecipeError(
-        f"{source} does not fit: " + "; ".join(problems),
-        remedy="`cubekit recipe schema` prints all keys and their types",
+        f"{'These options do' if asked else f'{source} does'} not fit: " + "; ".join(problems),
+        remedy="Change them" if asked else "`cubekit recipe schema` prints all keys and their types",
         path=source,
         key=first_key,
     )

@@ -118,11 +118,22 @@ class Recipe(BaseModel):
 
     def canonical(self) -> str:
         """The recipe with all defaults filled in, as JSON with sorted keys and no spaces."""
-        content = self.model_dump(mode="json", exclude={"layers"})
-        content["layers"] = [layer.canonical() for layer in self.layers]
+        return self._text([layer.canonical() for layer in self.layers])
+
+    def published(self) -> str:
+        """The canonical form with local paths reduced to their last part: what is written into cubes, the same on every machine."""
+        return self._text([layer.published() for layer in self.layers])
+
+    def _text(self, layers: list[dict[str, Any]]) -> str:
+        content = {**self.model_dump(mode="json", exclude={"layers"}), "layers": layers}
         return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the canonical form: two recipes with the same digest ask for the same cubes."""
+        """SHA-256 of the published form: recipes with the same digest ask for the same cubes, wherever their local files lie."""
+        return hashlib.sha256(self.published().encode()).hexdigest()
+
+    @cached_property
+    def local_digest(self) -> str:
+        """SHA-256 of the canonical form: differs as well where local files are others of the same name."""
         return hashlib.sha256(self.canonical().encode()).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cubekit.errors import InputError
+from cubekit.show._page import save
 from cubekit.typing import FloatArray
 
 if TYPE_CHECKING:
@@ -88,13 +88,7 @@ def draw_events(picture: EventPicture, path: Path) -> Path:
     _largest(figure.add_subplot(grid[0, 1]), picture)
     _time_line(figure.add_subplot(grid[1, :]), picture)
     figure.suptitle(picture.title or _heading(picture), x=0.008, ha="left", fontsize=14, fontweight="bold", color=_INK)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
-    try:
-        figure.savefig(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    return save(figure, path)
 
 
 def _heading(picture: EventPicture) -> str:

@@ -57,6 +57,8 @@ def draw_ndvi(axis: Any, time: npt.NDArray[np.datetime64], quartiles: FloatArray
     for index in marked:
         axis.plot([time[index]], [0.0], marker="^", markersize=4, color=INK, transform=axis.get_xaxis_transform(), clip_on=False, zorder=4)
     quiet(axis, "NDVI")
+    note = "clear land: median and quartiles; pale where little is clear" + ("; triangles: the scenes above" if marked else "")
+    axis.text(1.0, 1.03, note, transform=axis.transAxes, fontsize=6.5, color=MUTED, ha="right", va="bottom")
 
 
 def draw_status(axis: Any, time: npt.NDArray[np.datetime64], share: Shares) -> None:

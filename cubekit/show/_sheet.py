@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import xarray as xr
 
 from cubekit.errors import InputError
 from cubekit.layout import CLIMATE, EVENTS, decoded, group_dataset
+from cubekit.show._page import picture_path, save
 from cubekit.show._panels import INK, MUTED, draw_climate, draw_events, draw_ndvi, draw_status, hot_dry_spells
 from cubekit.show._scenes import choose_scenes, compose, ndvi, shares
 
@@ -24,7 +24,7 @@ _BALANCES = ("pei_30", "pei_90", "pei_180")
 
 
 def contact_sheet(cube: xr.DataTree, path: str | os.PathLike[str], *, scenes: int = 8, title: str | None = None, dpi: int = 200) -> Path:
-    """Draw a cube on one page and write it as PNG.
+    """Draw a cube on one page and write it as a picture.
 
     From top to bottom: the clearest scenes spread over the time axis, in one common stretch; NDVI of the land that is free of clouds and
     snow (median, quartiles, stronger where more is clear); for each time step the share of pixels by what became of them; and, where the
@@ -35,7 +35,7 @@ def contact_sheet(cube: xr.DataTree, path: str | os.PathLike[str], *, scenes: in
     cube
         What `cubekit.store.open_cube` returns, or an assembled tree.
     path
-        Of the PNG to write; folders are made.
+        Of the picture to write (.png, .pdf or .svg); folders are made.
     scenes
         Number of pictures at most.
     title
@@ -46,25 +46,23 @@ def contact_sheet(cube: xr.DataTree, path: str | os.PathLike[str], *, scenes: in
     Returns
     -------
     pathlib.Path
-        Of the PNG.
+        Of the picture.
 
     Raises
     ------
     InputError
-        For a cube without imagery, or fewer than one scene asked for.
+        For a cube without imagery, another format, or fewer than one scene asked for.
+    CommitError
+        If the picture cannot be written.
     """
     if not 1 <= scenes <= 16:
         raise InputError(f"scenes must lie between 1 and 16, got {scenes}", remedy="Leave it at 8")
+    out = picture_path(path)
     tree = decoded(cube)
     imagery = group_dataset(tree, "/")
     if imagery.sizes.get("time", 0) == 0 or not {"y", "x"} <= set(imagery.sizes):
         raise InputError("The cube has no imagery to draw", remedy="Show a cube with at least one scene")
-    out = Path(path)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    _draw(tree, imagery, scenes, title).savefig(buffer, format="png", dpi=dpi, metadata={"Software": "cubekit"})
-    out.write_bytes(buffer.getvalue())
-    return out
+    return save(_draw(tree, imagery, scenes, title), out, dpi=dpi)
 
 
 def _draw(tree: xr.DataTree, imagery: xr.Dataset, scenes: int, title: str | None) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 import pyproj
 
 from cubekit.errors import InputError
+from cubekit.show._page import picture_path, save
 from cubekit.typing import Float1D, FloatArray
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _GRID: dict[str, Any] = {"color": "#d4d4d4", "linewidth": 0.6, "zorder": 1}
 
 
 def sites_map(lon: Float1D, lat: Float1D, path: str | os.PathLike[str], *, group: Sequence[Any] | None = None, title: str = "") -> Path:
-    """Draw sites on an equal-area map with a graticule and write it as PNG.
+    """Draw sites on an equal-area map with a graticule and write it as a picture.
 
     Sites that span more than 100 degrees of longitude or 80 of latitude, or come within 15 degrees of a pole, are drawn on the whole
     Earth (Equal Earth projection); others on a Lambert azimuthal equal-area map around their middle.
@@ -34,7 +35,7 @@ def sites_map(lon: Float1D, lat: Float1D, path: str | os.PathLike[str], *, group
     lon, lat
         Degrees, shape (n,).
     path
-        File to make.
+        File to make: .png, .pdf or .svg.
     group
         Group of each site; gives its colour and a legend with counts (of at most 20 groups, others are drawn as one).
     title
@@ -43,7 +44,9 @@ def sites_map(lon: Float1D, lat: Float1D, path: str | os.PathLike[str], *, group
     Raises
     ------
     InputError
-        Without sites, or with another number of groups than sites.
+        Without sites, with another number of groups than sites, or for another format.
+    CommitError
+        If the picture cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -53,6 +56,7 @@ def sites_map(lon: Float1D, lat: Float1D, path: str | os.PathLike[str], *, group
         raise InputError(f"There are {len(lon)} longitudes and {len(lat)} latitudes to draw", remedy="Give at least one site")
     if group is not None and len(group) != len(lon):
         raise InputError(f"There are {len(group)} groups for {len(lon)} sites", remedy="Give one group per site")
+    out = picture_path(path)
     view = _View(lon, lat)
     figure = Figure(figsize=(12, 12 * view.height / view.width + 1.1), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
@@ -60,10 +64,7 @@ def sites_map(lon: Float1D, lat: Float1D, path: str | os.PathLike[str], *, group
     view.frame(axes)
     _points(axes, *view.project(lon, lat), list(group) if group is not None else None)
     axes.set_title(title or f"{len(lon):,} sites", loc="left", fontsize=13)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png")
-    return path
+    return save(figure, out)
 
 
 class _View:

@@ -42,6 +42,7 @@ def attempt(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[i
         ([*HERE, "--catalog", "no/such/file.json"], 2, "There is no catalogue 'no/such/file.json'"),
         ([*HERE, "--recipe", "no/such/recipe.yaml"], 2, "Recipe no/such/recipe.yaml cannot be read"),
         ([*HERE, "--catalog", "http://127.0.0.1:9/stac", *DAYS], 3, "http://127.0.0.1:9/stac"),
+        ([*HERE, "--bands", ""], 2, "No bands are asked for. Name some of: B01"),
         (["--lon", "0"], 2, "Missing option '--lat'"),
     ],
 )

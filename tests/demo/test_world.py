@@ -44,7 +44,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("cubekit.demo._world.write_elevation", fail)
+    monkeypatch.setattr("cubekit.demo._write.write_elevation", fail)
     with pytest.raises(OSError, match="disk full"):
         write_world(tmp_path / "a", **TINY)
     assert list(tmp_path.iterdir()) == []
@@ -60,7 +60,7 @@ def test_ensure_world_writes_once_and_reuses(tmp_path: Path, monkeypatch: pytest
         (target / "world.json").write_text(json.dumps(content))
         return World(target, Parameters())
 
-    monkeypatch.setattr("cubekit.demo._world.write_world", write)
+    monkeypatch.setattr("cubekit.demo._write.write_world", write)
     first, second = ensure_world(tmp_path), ensure_world(tmp_path)
     assert first == second
     assert calls == [tmp_path / f"world-{Parameters().digest}"]

@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 import cubekit
 from cubekit.demo import World
@@ -43,6 +45,44 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[in
     code = run(app, [str(argument) for argument in arguments])
     done = capsys.readouterr()
     return code, done.out, done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["show", "CUBE", "-o", "x.jpeg"], 2, "x.jpeg is no name of a picture. Let it end in .png, .pdf, .svg"),
+        (["show", "CUBE", "-o", "CUBE/zarr.json/x.png"], 3, "Cannot write"),
+        (["lock", "HERE", "-o", "no/such/folder/x.json"], 2, "no/such/folder/x.json is no file in a folder that exists"),
+    ],
+)
+def test_outputs_that_cannot_be_written(
+    arguments: list[str], code: int, message: str, here: list[str], cube: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word.replace("CUBE", str(cube)) for argument in arguments for word in (here if argument == "HERE" else [argument])]
+    found, out, err = call(capsys, *words)
+    assert (found, out) == (code, "")
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_every_help_is_plain_text_and_every_option_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in _commands(typer.main.get_command(app)):
+        code, out, _ = call(capsys, *command, "--help")
+        assert code == 0
+        assert out.startswith("Usage: ")
+        assert "\u2500" not in out
+
+
+def _commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
+        assert command.help, (*path, name)
+        if hasattr(command, "list_commands"):
+            yield from _commands(command, (*path, name))
+            continue
+        yield (*path, name)
+        for parameter in command.params:
+            assert getattr(parameter, "help", None), (*path, name, parameter.name)
 
 
 def test_build_reports_on_stdout_and_progress_on_stderr(here: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import shapely
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from cubekit.errors import InputError
@@ -54,6 +54,8 @@ def test_odd_edges_have_the_point_in_the_central_pixel(lat: float, lon: float, e
     assert abs(grid.y[edge // 2] - y) <= 5 + 1e-6
 
 
+@example(lat=89.9375, lon=0.0, edge=1000)
+@example(lat=-89.98, lon=10.0, edge=1000)
 @given(lat=LATS, lon=LONS, edge=st.sampled_from([16, 128, 1000]))
 @settings(deadline=None, max_examples=200)
 def test_search_geometry_stays_on_the_globe_and_covers_the_pixels(lat: float, lon: float, edge: int) -> None:

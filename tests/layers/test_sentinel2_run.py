@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,10 +16,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import cubekit
 from cubekit.api import make_recipe, run_build
 from cubekit.cube import validate
 from cubekit.demo import World
-from cubekit.errors import NothingFoundError, ReadError, ScienceWarning
+from cubekit.errors import CommitError, NothingFoundError, ReadError, ScienceWarning
 from cubekit.layers import Session
 from cubekit.layers.sentinel2 import Nbar, Sentinel2
 from cubekit.nbar import NbarStatus
@@ -173,6 +178,37 @@ def test_the_stack_lies_where_the_session_says(cut: Cut, monkeypatch: pytest.Mon
     assert sizes[whole] == 1, "reflectance takes the place of the digital numbers"
     assert np.shares_memory(ds.B04.values, ds.B04.values.base)
     assert ds.B04.values.base.nbytes >= 3 * 2 * 32 * 32 * 2
+
+
+def test_a_disk_that_is_too_small_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(CommitError, match=r"The pixels take 1000000\.0 GB, and .* GB free\. Ask for fewer days") as caught:
+        Session(memory=0).allocate((10**6, 10**9), np.uint8)
+    assert caught.value.exit_code == 3
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(CommitError, match=r"set TMPDIR to a larger disk"):
+        Session(memory=0).allocate((1000,), np.uint8)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cube_tells_no_folder_of_its_catalogue(cut: Cut, tmp_path: Path) -> None:
+    copy = cut(SCENES[0])
+    recipe = make_recipe(catalog=str(copy.catalog), bands=["B04"], edge_size=16, start="2021-04-01", end="2021-05-01")
+    lon, lat = copy.world.sites["centre"]
+    first = run_build(recipe, Site(lat, lon), out=tmp_path / "a.zarr")
+    attrs = cubekit.open(first.path).attrs
+    assert attrs["sentinel2_catalog"] == "catalog.json"
+    assert json.loads(attrs["recipe"])["layers"][0]["catalog"] == ["catalog.json"]
+    assert attrs["recipe_digest"] == hashlib.sha256(attrs["recipe"].encode()).hexdigest() == recipe.digest
+    for file in (tmp_path / "a.zarr").rglob("zarr.json"):
+        assert str(tmp_path) not in file.read_text()
+    shutil.copytree(copy.root, tmp_path / "moved")
+    moved = make_recipe(recipe, catalog=str(tmp_path / "moved" / "catalog.json"))
+    assert run_build(moved, Site(lat, lon), out=tmp_path / "b.zarr").digest == first.digest
 
 
 def test_neighbours_in_one_session_share_headers_and_metadata(cut: Cut, world: World, tmp_path: Path) -> None:

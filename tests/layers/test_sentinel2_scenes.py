@@ -43,6 +43,16 @@ def test_offset_by_baseline_and_by_profile(cut: Cut) -> None:
     np.testing.assert_array_equal(raw.B04.values[1] - 1000, by_baseline.B04.values[1])
 
 
+def test_offsets_of_each_band_are_told_where_they_differ(cut: Cut) -> None:
+    copy = cut(OLD)
+    bands = {"B04": {"keys": "B04", "scale": 1e-4, "offset": 500}, "B8A": {"keys": "B8A", "scale": 1e-4, "offset": 1000}}
+    profile = {"bands": {**bands, "SCL": {"keys": "SCL", "classes": True}}, "offset": 0.0}
+    session = session_with(copy, profiles={"sentinel-2-l2a": profile})
+    ds = load(copy.world, copy.catalog, nbar="none", session=session)
+    assert ds.boa_offset.dims == ("time", "band")
+    assert ds.boa_offset.sel(band=["B04", "B8A", "SCL"]).values.tolist() == [[500, 1000, 0]]
+
+
 def earth_search(copy: Copy, collection: str) -> Session:
     """The same items as Earth Search names them."""
     names = {"B04": "red", "B8A": "nir08", "SCL": "scl", "granule-metadata": "granule_metadata"}

@@ -106,6 +106,41 @@ def test_the_digest_names_the_cube_not_the_writing() -> None:
         assert parse_recipe(other).digest != recipe.digest
 
 
+def test_what_is_published_tells_no_folder() -> None:
+    def at(folder: str) -> Recipe:
+        layers = [
+            {"kind": "sentinel2", "catalog": [f"{folder}/items.json", "earth-search"]},
+            {"kind": "era5land", "source": f"{folder}/daily.zarr"},
+            {"kind": "events", "source": "demo", "cube": f"{folder}/events.zarr/"},
+        ]
+        return parse_recipe({"time": {"start": "2020-01-01", "end": "2020-12-31"}, "layers": layers})
+
+    here, there = at("/home/me/secret-project"), at("elsewhere")
+    assert "secret-project" in here.canonical()
+    told = json.loads(here.published())["layers"]
+    assert told[0]["catalog"] == ["items.json", "earth-search"]
+    assert (told[1]["source"]["path"], told[2]["cube"]) == ("daily.zarr", "events.zarr")
+    assert here.published() == there.published()
+    assert here.digest == there.digest
+    assert here.local_digest != there.local_digest
+    remote = parse_recipe(GOOD + "    catalog: https://stac.example.org/v1\n")
+    assert remote.published() == remote.canonical()
+    assert remote.digest == remote.local_digest
+
+
+def test_options_are_not_called_a_recipe() -> None:
+    with pytest.raises(RecipeError, match=r"These options do not fit: grid.resolution: .* got -1.0. Change them"):
+        make_recipe(start="2020-01-01", end="2020-02-01", resolution=-1.0)
+    with pytest.raises(InputError, match="No bands are asked for"):
+        make_recipe(start="2020-01-01", end="2020-02-01", bands=[])
+
+
+def test_yaml_is_objected_to_on_one_line() -> None:
+    with pytest.raises(RecipeError, match=r"line 2, column \d+\)") as caught:
+        parse_recipe("name: test\n**bold**: x\n", source="my.yaml")
+    assert "\n" not in str(caught.value)
+
+
 def test_the_schema_accepts_what_the_loader_accepts() -> None:
     import yaml
 

@@ -11,6 +11,7 @@ import traceback
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,9 @@ class Watch:
                 if data[:2] == b"\x1f\x8b":
                     yield f"{path} (unpacked)", gzip.decompress(data)
                 if data[:6] == b"SQLite":
-                    for key, blob in sqlite3.connect(path).execute("SELECT key, blob FROM headers"):
+                    with closing(sqlite3.connect(path)) as database:
+                        rows = database.execute("SELECT key, blob FROM headers").fetchall()
+                    for key, blob in rows:
                         yield f"{path} {key}", key.encode() + zlib.decompress(blob[4:] if blob[:1] != b"x" else blob)
 
     def check(self) -> None:

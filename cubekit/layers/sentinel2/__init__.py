@@ -32,6 +32,8 @@ class Sentinel2(BandNames, Layer):
 
     group: ClassVar[str] = "/"
 
+    places: ClassVar[tuple[str, ...]] = ("catalog",)
+
     kind: Literal["sentinel2"] = "sentinel2"
     """Selects this layer."""
 
@@ -139,7 +141,7 @@ class Sentinel2(BandNames, Layer):
             clouds = f" ({found} with more clouds than {self.max_cloud_cover:g} %)" if found else ""
             raise NothingFoundError(
                 f"No scene of {self.collection} at {catalog.name} over lat={lat:.5f}, lon={lon:.5f} in {request.time}{clouds}",
-                remedy="Check place and time, or raise max_cloud_cover",
+                remedy="Raise max_cloud_cover" if found else "Check place, time and collection",
             )
         self._check_bands([item for scene in scenes for item in scene.items])
         return catalog, scenes
@@ -155,7 +157,7 @@ class Sentinel2(BandNames, Layer):
         ruled = [(item, next((band for band in self.bands if band in item.profile.bands), None)) for item in items]
         decisions = dict.fromkeys(item.offset_decision(band)[1:] for item, band in ruled if band is not None)
         return {
-            "sentinel2_catalog": catalog.name,
+            "sentinel2_catalog": catalog.public_name,
             "sentinel2_collection": self.collection,
             "item_hrefs": provenance_hrefs((href for item in items if (href := self._href(item)) is not None), catalog),
             "sentinel2_offset_policy": "; ".join(f"{policy}: {reason}" for policy, reason in decisions),

@@ -42,7 +42,7 @@ class Corrected:
     nbar_status
         (scene, band) `NbarStatus`; the worst over the granules of the scene.
     offset
-        (scene,) added to the digital numbers of the first band.
+        (scene, band) added to the digital numbers of the preferred granule.
     negative
         Share of clearly negative reflectance, over all scenes.
     clipped
@@ -109,7 +109,7 @@ def correct(layer: Sentinel2, scenes: Sequence[Scene], stack: Stack, angles: Ang
             request.session.progress("correct", scene, len(scenes))
     request.session.progress("correct", len(scenes), len(scenes))
     _warn_offset(negative, scenes)
-    offset = np.array([_offsets(layer, scene.items[0])[0] for scene in scenes])
+    offset = np.array([_offsets(layer, scene.items[0]) for scene in scenes])
     return Corrected(values, stack.scl, status, offset, float(negative.mean()) if negative.size else 0.0, clipped, factors, kept)
 
 

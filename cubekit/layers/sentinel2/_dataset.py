@@ -162,11 +162,7 @@ def _scene_coords(scenes: Sequence[Scene], offset: npt.NDArray[np.float64], angl
             {"long_name": "MGRS tiles"},
         ),
         "processing_baseline": ("time", _text(item.processing_baseline or "" for item in items), {"long_name": "processing baseline"}),
-        "boa_offset": (
-            "time",
-            offset.astype(np.int16),
-            {"long_name": "added to the digital numbers before scaling", "units": "1"},
-        ),
+        "boa_offset": _offset(offset),
         "sun_zenith": (
             "time",
             np.array(sun, np.float32),
@@ -178,6 +174,15 @@ def _scene_coords(scenes: Sequence[Scene], offset: npt.NDArray[np.float64], angl
             {"long_name": "view zenith angle", "standard_name": "sensor_zenith_angle", **degrees},
         ),
     }
+
+
+def _offset(by_band: npt.NDArray[np.float64]) -> tuple[Any, ...]:
+    """What was added to the digital numbers: one value per time step, or (time, band) with 0 for SCL where the bands differ."""
+    attrs = {"long_name": "added to the digital numbers before scaling", "units": "1", "comment": "that of the first item"}
+    whole = np.rint(by_band).astype(np.int16)
+    if (whole == whole[:, :1]).all():
+        return "time", whole[:, 0], attrs
+    return ("time", "band"), np.concatenate([whole, np.zeros_like(whole[:, :1])], axis=1), attrs
 
 
 def _view(field: CField | NbarStatus, grid: Grid) -> tuple[float, float]:

@@ -90,7 +90,7 @@ def _absence(name: str, values: npt.NDArray[Any]) -> Any:
     if values.dtype.kind == "f":
         return np.nan
     if values.dtype.kind == "M":
-        return np.datetime64("NaT")
+        return np.datetime64("NaT", "ns")
     if values.dtype.kind == "U":
         return ""
     return FILL if values.ndim == 3 else 0
