@@ -104,13 +104,13 @@ class Engine:
         self.transport = Transport(background.client, options, sign, background.waiting)
         self.budget = Budget(options.memory)
         self._slots = Slots(options.concurrency)
-        self._decoders: Executor = background.executor(options.workers)
+        self._decoders = background.decoders(options.workers)
         self._readers: Executor = background.gdal
         self._loop = asyncio.get_running_loop()
         self._fallback = fallback
 
     async def each(self, assets: Sequence[Asset], work: Callable[[Asset], Awaitable[Any]], done: Callable[[Asset], None]) -> None:
-        """Run `work` (a coroutine function) over assets, somewhat more at once than there may be requests in flight."""
+        """Run `work` (a coroutine function) over assets, more at once than there may be requests in flight: some of them decode."""
         queue = iter(assets)
 
         async def worker() -> None:
@@ -118,7 +118,7 @@ class Engine:
                 await work(asset)
                 done(asset)
 
-        await _all(worker() for _ in range(min(len(assets), self.options.concurrency + 32)))
+        await _all(worker() for _ in range(min(len(assets), 2 * self.options.concurrency)))
 
     async def read(self, asset: Asset) -> None:
         """Read all windows of an asset into their results; every use has an outcome afterwards."""
@@ -218,7 +218,7 @@ class Engine:
         elif layout.ranges:
             await _all(self._range(asset, one) for one in layout.ranges)
         if layout.scratch or header.masks:
-            return await self._loop.run_in_executor(self._decoders, self._finish, asset)
+            return await self._decoders.run(self._finish, asset)
         return self._finish(asset)
 
     @staticmethod
@@ -253,14 +253,14 @@ class Engine:
         key = asset.source.key
         whole = tile.lead[1] >= tile.count or tile.level.codec == "none"
         after = asset if finish_too else None
-        if await self._loop.run_in_executor(self._decoders, self._decode, tile, inflater, data, whole, key, after):
+        if await self._decoders.run(self._decode, tile, inflater, data, whole, key, after):
             return
         asset.source.cost.misses += 1
         have, stop = tile.lead[1], inflater.next_stop(tile.lead[1], tile.count)
         while True:
             async with self._slots:
                 more = await self.transport.get(asset.source, tile.offset + have, tile.offset + stop)
-            if await self._loop.run_in_executor(self._decoders, self._decode, tile, inflater, more, stop >= tile.count, key, after):
+            if await self._decoders.run(self._decode, tile, inflater, more, stop >= tile.count, key, after):
                 break
             have, stop = stop, tile.count
         tile.level.hints[tile.number] = (tile.rows[1], min(tile.count, inflater.used))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import re
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
@@ -15,6 +17,8 @@ from cubekit.redact import redact
 __all__ = ["asset_key", "check_address", "check_redirect", "local_path", "scheme_of"]
 
 _REMOTE = ("http", "https", "s3", "gs", "az")
+# Most addresses are plain: nothing in them could be a secret, and all of one server are allowed or refused together.
+_PLAIN = re.compile(r"((?:https?|s3|gs|az)://[A-Za-z0-9.-]+(?::[0-9]{1,5})?)/[A-Za-z0-9._~/+-]*")
 # Metadata services of clouds that do not sit on link-local addresses.
 _METADATA_HOSTS = frozenset({"metadata.google.internal", "metadata", "instance-data"})
 _METADATA_ADDRESSES = frozenset({"100.100.100.200", "192.0.0.192", "fd00:ec2::254", "168.63.129.16"})
@@ -22,11 +26,21 @@ _METADATA_ADDRESSES = frozenset({"100.100.100.200", "192.0.0.192", "fd00:ec2::25
 
 def asset_key(href: str) -> str:
     """Stable name of the object behind `href`: no user, no fragment, no secret, but the rest of its query."""
-    return redact(urldefrag(href)[0])
+    return href if _PLAIN.fullmatch(href) else redact(urldefrag(href)[0])
 
 
 def scheme_of(href: str, local_root: Path | None) -> str:
     """Scheme of an href that may be opened (``file`` for a local path), or a `Fault`."""
+    plain = _PLAIN.fullmatch(href)
+    return _scheme_of_server(plain[1]) if plain else _scheme_of(href, local_root)
+
+
+@lru_cache(maxsize=256)
+def _scheme_of_server(server: str) -> str:
+    return _scheme_of(server, None)
+
+
+def _scheme_of(href: str, local_root: Path | None) -> str:
     scheme, separator, _ = href.partition("://")
     scheme = scheme.lower()
     if separator and scheme in _REMOTE:

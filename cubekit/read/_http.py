@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import certifi
+import numpy as np
 
 from cubekit import __version__
 from cubekit.read._fault import Fault
@@ -119,13 +120,16 @@ class _Connection(asyncio.BufferedProtocol):
     # -- HTTP ------------------------------------------------------------------------------------------------------------------
 
     def _head(self, end: int) -> None:
-        first, *lines = self.scratch[:end].decode("latin-1").split("\r\n")
+        first, *lines = str(self.view[:end], "latin-1").split("\r\n")
         try:
             self.status = int(first.split(" ", 2)[1])
         except (IndexError, ValueError):
             self.fail(ConnectionError(f"no HTTP answer but {first[:60]!r}"))
             return
-        self.headers = {key.lower(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+        headers = self.headers
+        for line in lines:
+            key, _, value = line.partition(":")
+            headers[key.lower()] = value.strip()
         rest = self.view[end + 4 : self.filled]
         declared = self.headers.get("content-length")
         self.chunked = "chunked" in self.headers.get("transfer-encoding", "").lower()
@@ -138,7 +142,7 @@ class _Connection(asyncio.BufferedProtocol):
         else:
             size = min(int(declared), self.limit)
             self.cut = size < int(declared)
-        self.body = memoryview(bytearray(size))
+        self.body = np.empty(size, np.uint8).data  # a bytearray would be zeroed first
         self.position = min(len(rest), size)
         self.body[: self.position] = rest[: self.position]
         self._advance()

@@ -41,6 +41,8 @@ class Pieces:
     """The bytes of a file known so far."""
 
     parts: list[tuple[int, memoryview]] = field(default_factory=list)
+    asked: list[tuple[int, int]] | None = None
+    """Where it is a list: start and stop of everything looked at."""
 
     def add(self, start: int, data: memoryview) -> None:
         """Note bytes that were read from `start` on; what continues a known part is joined to it."""
@@ -56,6 +58,8 @@ class Pieces:
         for begin, data in self.parts:
             if begin <= start <= begin + len(data):
                 if start + count <= begin + len(data):
+                    if self.asked is not None:
+                        self.asked.append((start, start + count))
                     return data[start - begin : start - begin + count]
                 missing = max(missing, begin + len(data))
         raise ShortError(missing, start + count)

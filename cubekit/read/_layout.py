@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TypeAlias
 
 import numpy as np
 from affine import Affine
@@ -17,9 +19,11 @@ from cubekit.read._fault import Fault
 from cubekit.read._place import Placement, check_extent, checked_transform, level_for, place, source_per_target
 from cubekit.read._tiff import Header, Level
 from cubekit.read._types import AssetRead, ReadOptions, ReadStatus
+from cubekit.typing import Resampling
 
 __all__ = ["Crop", "GdalNeeded", "Layout", "Range", "Tile", "Use", "decide_nodata", "lay_out"]
 
+Coefficients: TypeAlias = tuple[float, ...]
 _METADATA = 256 << 10
 _LONGEST = 4 << 20
 _LARGEST = 256 << 20
@@ -119,13 +123,13 @@ def lay_out(key: str, header: Header, uses: Iterable[Use], options: ReadOptions)
     for use in uses:
         epsg, transform = _georeference(key, header, use.read)
         decide_nodata(key, header.levels[0].dtype, header.nodata, use)
-        full = header.levels[0]
-        ratio = source_per_target(transform, epsg, use.grid)
-        header.grow_for(max(ratio, 1.0))
-        sizes = [(level.width, level.height) for level in header.levels]
-        number = level_for(sizes, ratio)
+        ratio = _ratio(key, transform, epsg, use.grid)
+        if header.following:
+            header.grow_for(max(ratio, 1.0))
+        sizes = tuple([(level.width, level.height) for level in header.levels])
+        use.placement = _placed(transform, epsg, sizes, ratio, use.grid, use.read.resampling)
+        number = use.placement.level
         level = header.levels[number]
-        use.placement = place(transform, epsg, sizes[number], number, (full.width, full.height), use.grid, use.read.resampling)
         if use.placement.empty:
             continue
         check_extent(key, use.placement.rows, use.placement.columns, (level.tile_height, level.tile_width))
@@ -146,14 +150,39 @@ def lay_out(key: str, header: Header, uses: Iterable[Use], options: ReadOptions)
     return Layout(_ranges(wanted, options.coalesce), scratch, len(wanted) < len(tiles))
 
 
-def _georeference(key: str, header: Header, read: AssetRead) -> tuple[int, Affine]:
+def _georeference(key: str, header: Header, read: AssetRead) -> tuple[int, Coefficients]:
     if header.epsg is not None and read.epsg is not None and header.epsg != read.epsg:
         raise Fault(ReadStatus.CORRUPT, f"{key} is in EPSG:{header.epsg}, but its catalogue says EPSG:{read.epsg}")
     epsg = header.epsg if header.epsg is not None else read.epsg
-    transform = header.transform or (tuple(read.transform[:6]) if read.transform else None)
+    transform = header.transform or (tuple(float(value) for value in read.transform[:6]) if read.transform else None)
     if epsg is None or transform is None:
         raise GdalNeeded("its georeference is not one of plain GeoTIFF keys")
-    return epsg, checked_transform(key, Affine(*transform))
+    return epsg, transform
+
+
+# The assets of a job are much alike: what depends on their georeference only is worked out once.
+
+
+@lru_cache(maxsize=1024)
+def _known_ratio(transform: Coefficients, epsg: int, grid: Grid) -> float:
+    return source_per_target(checked_transform("", Affine(*transform)), epsg, grid)
+
+
+def _ratio(key: str, transform: Coefficients, epsg: int, grid: Grid) -> float:
+    """Full-resolution pixels per grid pixel; a `Fault` for a georeference that cannot be."""
+    try:
+        return _known_ratio(transform, epsg, grid)
+    except Fault:
+        checked_transform(key, Affine(*transform))
+        raise
+
+
+@lru_cache(maxsize=1024)
+def _placed(
+    transform: Coefficients, epsg: int, sizes: tuple[tuple[int, int], ...], ratio: float, grid: Grid, resampling: Resampling
+) -> Placement:
+    number = level_for(sizes, ratio)
+    return place(Affine(*transform), epsg, sizes[number], number, sizes[0], grid, resampling)
 
 
 def decide_nodata(key: str, source: str, declared: float | None, use: Use) -> None:
@@ -164,17 +193,27 @@ def decide_nodata(key: str, source: str, declared: float | None, use: Use) -> No
     Fault
         If it cannot.
     """
+    target = None if use.out is None else use.out.dtype
+    use.has_nodata, use.fill, use.also_nodata, problem = _nodata(source, declared, use.read.nodata, target)
+    if problem:
+        raise Fault(ReadStatus.CORRUPT, f"{key} {problem}")
+
+
+@lru_cache(maxsize=1024)
+def _nodata(source: str, declared: float | None, given: float | None, target: np.dtype | None) -> tuple[bool, float, float | None, str]:
+    """Whether there is a nodata value, which, another one of the file, and why the result cannot hold these pixels ("": it can)."""
     dtype = np.dtype(source)
     if declared is not None and not _holds(dtype, declared):
         declared = None  # such as -9999 of unsigned pixels: no pixel can have it
-    given = use.read.nodata
-    use.has_nodata = given is not None or declared is not None
-    use.fill = given if given is not None else declared if declared is not None else (np.nan if dtype.kind == "f" else 0)
-    use.also_nodata = declared if given is not None and declared is not None and not _same(declared, given) else None
-    if use.out is not None and not _holds(use.out.dtype, use.fill):
-        raise Fault(ReadStatus.CORRUPT, f"{key} declares nodata {use.fill:g}, which the result's type {use.out.dtype} cannot hold")
-    if use.out is not None and not np.can_cast(dtype, use.out.dtype, "safe") and not (use.out.dtype.kind == "f" and dtype.itemsize <= 4):
-        raise Fault(ReadStatus.CORRUPT, f"{key} holds {dtype} pixels, which an array of {use.out.dtype} cannot take")
+    has = given is not None or declared is not None
+    fill = given if given is not None else declared if declared is not None else (np.nan if dtype.kind == "f" else 0)
+    also = declared if given is not None and declared is not None and not _same(declared, given) else None
+    problem = ""
+    if target is not None and not _holds(target, fill):
+        problem = f"declares nodata {fill:g}, which the result's type {target} cannot hold"
+    elif target is not None and not np.can_cast(dtype, target, "safe") and not (target.kind == "f" and dtype.itemsize <= 4):
+        problem = f"holds {dtype} pixels, which an array of {target} cannot take"
+    return has, fill, also, problem
 
 
 def _holds(dtype: np.dtype, value: float) -> bool:

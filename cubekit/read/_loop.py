@@ -8,27 +8,74 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from cubekit.read._http import Client
 
-__all__ = ["Background", "background"]
+__all__ = ["Background", "Decoders", "background"]
 
 T = TypeVar("T")
 _lock = threading.Lock()
 _current: Background | None = None
 
 
+class Decoders:
+    """Threads that decode for one loop; answers are handed over together, so that the loop is woken once for many."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, threads: int) -> None:
+        self._loop = loop
+        self._jobs: SimpleQueue[tuple[asyncio.Future[Any], Callable[..., Any], tuple[Any, ...]]] = SimpleQueue()
+        self._done: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
+        self._woken = False
+        for number in range(threads):
+            threading.Thread(target=self._work, name=f"cubekit-decode-{number}", daemon=True).start()
+
+    def run(self, work: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+        """Have `work` called in a thread; to be called, and awaited, on the loop."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._jobs.put((future, work, arguments))
+        return future
+
+    def _work(self) -> None:
+        while True:
+            future, work, arguments = self._jobs.get()
+            if future.cancelled():
+                continue
+            result, problem = None, None
+            try:
+                result = work(*arguments)
+            except BaseException as error:  # noqa: BLE001  raised where the answer is awaited
+                problem = error
+            self._done.append((future, result, problem))
+            del future, work, arguments, result, problem
+            if not self._woken:
+                self._woken = True
+                self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._woken = False  # before the answers are taken: one that comes meanwhile wakes the loop again
+        while self._done:
+            future, result, problem = self._done.popleft()
+            if future.cancelled():
+                continue
+            if problem is not None:
+                future.set_exception(problem)
+            else:
+                future.set_result(result)
+
+
 class Background:
-    """The loop, its client, and executors by number of threads."""
+    """The loop, its client, and decoding threads by their number."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self.client = Client()
-        self._executors: dict[int, ThreadPoolExecutor] = {}
+        self._decoders: dict[int, Decoders] = {}
         # Signing and local files wait, they do not compute: they get threads of their own.
         self.waiting = ThreadPoolExecutor(16, thread_name_prefix="cubekit-wait")
         # GDAL waits for the loop, and the loop for the threads above: never the same threads.
@@ -40,12 +87,12 @@ class Background:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
 
-    def executor(self, threads: int) -> ThreadPoolExecutor:
-        """Pool of so many decoding threads."""
+    def decoders(self, threads: int) -> Decoders:
+        """So many decoding threads."""
         with _lock:
-            if threads not in self._executors:
-                self._executors[threads] = ThreadPoolExecutor(threads, thread_name_prefix="cubekit-decode")
-            return self._executors[threads]
+            if threads not in self._decoders:
+                self._decoders[threads] = Decoders(self.loop, threads)
+            return self._decoders[threads]
 
     def run(self, coroutine: Coroutine[Any, Any, T], tick: Callable[[], None] | None = None) -> T:
         """Run a coroutine on the loop and wait for it; `tick` is called in the waiting thread about ten times a second."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, TypeAlias
@@ -102,7 +103,7 @@ def source_per_target(transform: Affine, crs: CrsLike, grid: Grid) -> float:
     return float(min(steps)) if np.isfinite(steps).all() else 1.0
 
 
-def level_for(sizes: list[tuple[int, int]], ratio: float) -> int:
+def level_for(sizes: Sequence[tuple[int, int]], ratio: float) -> int:
     """Index of the coarsest level that is not coarser than the grid: `ratio` full-resolution pixels per grid pixel.
 
     Never one coarser than the target: detail is reduced by the resampling asked for, not by whatever made the overview.

@@ -14,7 +14,7 @@ from rasterio.vrt import WarpedVRT
 
 from cubekit.grid import Grid
 from cubekit.read._layout import Use
-from cubekit.read._place import CrsLike, moved
+from cubekit.read._place import CrsLike, Placement, moved
 from cubekit.typing import Resampling
 
 __all__ = ["TOLERANCE", "allocate", "finish", "is_fill", "warp", "warped"]
@@ -63,10 +63,7 @@ def finish(use: Use, crs: CrsLike) -> bool:
     if use.mask is not None:
         window[use.mask == 0] = use.fill
     if place.method == "repeat":
-        rows = (place.origin[0] + np.arange(out.shape[0])) // place.factor[0] - place.rows[0]
-        columns = (place.origin[1] + np.arange(out.shape[1])) // place.factor[1] - place.columns[0]
-        i, j = _within(rows, window.shape[0]), _within(columns, window.shape[1])
-        out[i, j] = window[np.ix_(rows[i], columns[j])]
+        _repeat(place, window, out)
     elif place.method in ("pick", "mean"):
         _reduce(use, window, out)
     elif place.method == "warp":
@@ -76,6 +73,24 @@ def finish(use: Use, crs: CrsLike) -> bool:
     if use.has_nodata or use.mask is not None:
         return not bool(is_fill(out, use.fill).all())
     return True
+
+
+def _repeat(place: Placement, window: np.ndarray, out: np.ndarray) -> None:
+    """Each pixel of the window becomes a block of the result, as far as it lies in it."""
+    (fy, fx), (height, width) = place.factor, window.shape
+    # Where the window's upper left corner lies in the result; outside of it where the first blocks are cut.
+    top, left = place.rows[0] * fy - place.origin[0], place.columns[0] * fx - place.origin[1]
+    if top >= 0 and left >= 0 and top + height * fy <= out.shape[0] and left + width * fx <= out.shape[1]:
+        inside = out[top : top + height * fy, left : left + width * fx]
+        wide = np.empty((height, width, fx), window.dtype)
+        wide[...] = window[:, :, None]
+        for row in range(fy):
+            inside[row::fy] = wide.reshape(height, width * fx)
+        return
+    rows = (place.origin[0] + np.arange(out.shape[0])) // fy - place.rows[0]
+    columns = (place.origin[1] + np.arange(out.shape[1])) // fx - place.columns[0]
+    i, j = _within(rows, height), _within(columns, width)
+    out[i, j] = window[np.ix_(rows[i], columns[j])]
 
 
 def _within(index: np.ndarray, size: int) -> slice:

@@ -100,6 +100,13 @@ class Level:
             found.append(int(numbers(pieces, self.order, place, first, min(first + 512, place.number))[tile - first]))
         return found[0], found[1]
 
+    def like(self) -> Level:
+        """The same image of another file, whose tiles are not known."""
+        return Level(
+            self.width, self.height, self.tile_width, self.tile_height, self.samples, self.planar, self.dtype, self.bits, self.codec,
+            self.predictor, self.order, self.places, self.reason,
+        )  # fmt: skip
+
     def vacant(self) -> bool:
         """Whether every tile has offset and count 0."""
         return self.counts is not None and self.offsets is not None and not self.counts.any() and not self.offsets.any()
@@ -132,6 +139,13 @@ class Header:
         header.grow()
         header.maskless = header._maskless()
         return header
+
+    def like(self, pieces: Pieces) -> Header:
+        """Header, just started, of another file in which everything looked at so far is the same."""
+        other = Header(self.order, self.big, self.following, pieces, [level.like() for level in self.levels])
+        other.transform, other.epsg, other.nodata = self.transform, self.epsg, self.nodata
+        other.maskless, other.visited = self.maskless, set(self.visited)
+        return other
 
     def grow(self) -> bool:
         """Parse one directory more; False where there is none."""
