@@ -84,13 +84,14 @@ def our_band(xml: Path, dn: np.ndarray) -> np.ndarray:
 
 
 def kernel_against_copy(dn: np.ndarray, xml: Path) -> dict[str, float]:
-    """Seconds of the fused pass alone, and of a two-thread copy of the same array."""
+    """Seconds of the fused pass alone, and of a two-thread copy of the same array into the same, touched one; turn by turn."""
     from cubekit.nbar import CField, harmonise, parse_granule_angles, patch
 
     offset = 0 if dn.shape[-1] > 1000 else 54_000
     names = BANDS[: dn.shape[1]]
     x, y = axes(xml, dn.shape[-1], offset)
-    known = [patch(CField.from_angles(parse_granule_angles(xml.read_bytes()), names), names, x, y)] * dn.shape[0]
+    field = CField.from_angles(parse_granule_angles(xml.read_bytes()), names)
+    known = [patch(field, names, x, y) for _ in range(dn.shape[0])]
     out = np.empty(dn.shape, dtype=np.int16)
     flat, target, half = dn.reshape(-1), out.view(np.uint16).reshape(-1), dn.size // 2
     with ThreadPoolExecutor(max_workers=2) as pool:
@@ -102,7 +103,7 @@ def kernel_against_copy(dn: np.ndarray, xml: Path) -> dict[str, float]:
             harmonise(dn, known, -1000.0, parallel=True, out=out)
 
         copies, kernels = [], []
-        for _ in range(8):
+        for _ in range(12):
             copies.append(clock(copy))
             kernels.append(clock(kernel))
     return {"kernel": statistics.median(kernels[1:]), "copy": statistics.median(copies[1:])}
@@ -182,9 +183,10 @@ def measure(side: str, case: str, dates: int, size: int, repeats: int) -> dict[s
     env = os.environ | {"PYTHONPATH": str(ROOT) if side == "ours" else "", "PYTHONWARNINGS": "ignore"}
     command = [python, str(Path(__file__)), "--child", side, case, "--dates", str(dates), "--size", str(size)]
     answers = []
-    for _ in range(repeats):
+    for turn in range(repeats):
         out = subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout
         answers.append(json.loads(out.splitlines()[-1]))
+        print(f"{case}, {side}, run {turn + 1} of {repeats}: {answers[-1]['seconds']:.3f} s", file=sys.stderr, flush=True)
     return {key: statistics.median(answer[key] for answer in answers) for key in answers[0]}
 
 

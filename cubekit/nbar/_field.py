@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -98,10 +99,11 @@ class CField:
         order, seams = footprints(coefficients, seen, detectors, numbers)
         if (order != np.arange(len(order))).any():
             detectors, filled, seen = detectors[order], filled[order], seen[order]
-        views = {}
-        starts = np.flatnonzero(np.diff(numbers, prepend=-1))
-        for a, b in zip(starts.tolist(), [*starts[1:].tolist(), len(numbers)], strict=True):
-            views[BAND_ORDER[numbers[a]]] = BandView(detectors[a:b], filled[a:b], seen[a:b], seams[a : b - 1])
+        views, a = {}, 0
+        for number, run in groupby(numbers.tolist()):
+            b = a + len(list(run))
+            views[BAND_ORDER[number]] = BandView(detectors[a:b], filled[a:b], seen[a:b], seams[a : b - 1])
+            a = b
         return cls(angles, sun, views)
 
     def nodes(self, band: str, *, detectors: Detectors = "seen", target: TargetSun = "observed") -> FloatArray:

@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from cubekit.errors import InputError
-from cubekit.nbar._coefficients import parameters
+from cubekit.nbar._coefficients import NBAR_BANDS, parameters
 from cubekit.nbar._field import CField, Detectors, Int8Array
 from cubekit.nbar._kernels import c_tan
 from cubekit.nbar._pixels import seam_value
@@ -23,6 +23,8 @@ from cubekit.nbar._target import SUN_LIMIT, TargetSun, target_zenith
 from cubekit.typing import FloatArray
 
 __all__ = ["CPatch", "patch"]
+
+FACTORS = dict(zip(NBAR_BANDS, parameters(NBAR_BANDS), strict=True))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,8 +70,8 @@ def patch(
     u, v = np.array([[origin[1], right], [origin[1], right]]), np.array([[origin[0], origin[0]], [bottom, bottom]])
     status = cfield.status(bands, u, v)
     rows, columns = cfield.window(u, v)
-    applied = [band if state == NbarStatus.applied else None for band, state in zip(bands, status, strict=True)]
-    views = [None if band is None else cfield.view(band, detectors) for band in applied]
+    applied = (status == NbarStatus.applied.value).tolist()
+    views = [cfield.view(band, detectors) if use else None for band, use in zip(bands, applied, strict=True)]
     depth = max((len(view.vectors) for view in views if view is not None), default=1)
     nodes = np.full((len(bands), depth, rows[1] - rows[0], columns[1] - columns[0]), np.nan)
     seams = np.zeros((len(bands), depth - 1, 6))
@@ -78,7 +80,7 @@ def patch(
     corner, deepest = (rows[0], columns[0]), 1
     for k, view in enumerate(views):
         if view is not None and cfield.sun is not None:
-            factors = parameters([bands[k]])[0]
+            factors = FACTORS[bands[k]]
             zenith = cfield.angles.sun_zenith
             deepest = max(deepest, _fill(view.vectors, view.seams, cfield.sun, zenith, nadir, factors, u, v, corner, k, nodes, seams))
     return CPatch(nodes[:, :deepest].copy(), seams[:, : deepest - 1].copy(), origin, pitch, corner, status)

@@ -11,7 +11,7 @@ from numba import njit
 from cubekit.nbar._scan import NODES
 from cubekit.typing import FloatArray
 
-__all__ = ["FEATURES", "continued", "has_any", "tan_vectors"]
+__all__ = ["FEATURES", "continued", "factor", "has_any", "substitute", "tan_vectors"]
 
 PRIOR_WEIGHT = 3e-4
 """Squared ratio of the angles' noise (0.0005 degrees) to how far detectors differ in shape over half a tile (0.03 degrees)."""
@@ -31,20 +31,21 @@ EXPONENTS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
 def tan_vectors(zenith: FloatArray, azimuth: FloatArray) -> FloatArray:
     """Tan-plane vectors ``tan(zenith) * (sin(azimuth), cos(azimuth))``, (east, north); shape (..., 2). Angles in degrees."""
     zenith, azimuth = np.asarray(zenith, dtype=np.float64), np.asarray(azimuth, dtype=np.float64)
-    out = np.empty((*zenith.shape, 2))
-    _tan_loop(np.ravel(zenith), np.ravel(azimuth), out.reshape(-1, 2))
-    return out
+    out = np.empty((2, *zenith.shape))
+    _tan_loop(np.ravel(zenith), np.ravel(azimuth), out.reshape(2, -1))
+    return np.ascontiguousarray(np.moveaxis(out, 0, -1))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _tan_loop(zenith, azimuth, out):  # type: ignore[no-untyped-def]
-    """Free of branches, so that several nodes are done at a time; NaN in gives NaN out."""
+    """Into ``out`` (2, node): free of branches and not interleaved, so that several nodes are done at a time; NaN in gives NaN out."""
+    easts, norths = out[0], out[1]
     for i in range(zenith.shape[0]):
         sine, cosine = _sincos(zenith[i])
         east, north = _sincos(azimuth[i])
         tangent = sine / cosine
-        out[i, 0] = tangent * east
-        out[i, 1] = tangent * north
+        easts[i] = tangent * east
+        norths[i] = tangent * north
 
 
 @njit(cache=True, inline="always")
@@ -58,9 +59,10 @@ def _sincos(degrees):  # type: ignore[no-untyped-def]
     odd, even = x * (1.0 + odd), 1.0 + even
     half = 0.5 * quarter
     swapped = half != np.floor(half)
-    sine, cosine = (even, odd) if swapped else (odd, even)
     turn = quarter - 4.0 * np.floor(0.25 * quarter)
-    return (-sine if turn >= 2.0 else sine), (-cosine if 1.0 <= turn <= 2.0 else cosine)
+    sine = even if swapped else odd
+    cosine = odd if swapped else even
+    return sine * (-1.0 if turn >= 2.0 else 1.0), cosine * (-1.0 if (turn >= 1.0) & (turn <= 2.0) else 1.0)
 
 
 def has_any(zenith: FloatArray, azimuth: FloatArray) -> npt.NDArray[np.bool_]:
@@ -128,7 +130,7 @@ def _continue(zenith, azimuth, index, features, weak, prior_weight, vectors, see
     grids, nodes = seen.shape
     gram, moment, power = np.zeros((grids, 6, 6)), np.zeros((grids, 6, 2)), np.empty(15)
     where = np.empty(nodes + 1, dtype=np.int64)
-    angles, points, places = np.empty((2, nodes + 1)), np.empty((nodes, 2)), np.empty((2, nodes))
+    angles, points, places = np.empty((2, nodes + 1)), np.empty((2, nodes)), np.empty((2, nodes))
     for g in range(grids):
         count = 0
         for i in range(nodes):  # free of branches: every node is noted, and overwritten by the next unless it was seen
@@ -140,7 +142,7 @@ def _continue(zenith, azimuth, index, features, weak, prior_weight, vectors, see
         _tan_loop(angles[0, :count], angles[1, :count], points)
         for n in range(count):
             places[0, n], places[1, n] = features[1, where[n]], features[2, where[n]]
-            vectors[g, where[n], 0], vectors[g, where[n], 1] = points[n, 0], points[n, 1]
+            vectors[g, where[n], 0], vectors[g, where[n], 1] = points[0, n], points[1, n]
         _moments(places, points, count, power, moment[g])
         for j in range(6):
             for k in range(6):
@@ -163,7 +165,7 @@ def _moments(places, points, count, power, moment):  # type: ignore[no-untyped-d
     s1 = s2 = s3 = s4 = s5 = s6 = s7 = s8 = s9 = s10 = s11 = s12 = s13 = s14 = 0.0
     x0 = x1 = x2 = x3 = x4 = x5 = y0 = y1 = y2 = y3 = y4 = y5 = 0.0
     for n in range(count):
-        a, b, x, y = places[0, n], places[1, n], points[n, 0], points[n, 1]
+        a, b, x, y = places[0, n], places[1, n], points[0, n], points[1, n]
         aa, ab, bb = a * a, a * b, b * b
         s1, s2, s3, s4, s5 = s1 + a, s2 + b, s3 + aa, s4 + ab, s5 + bb
         s6, s7, s8, s9 = s6 + aa * a, s7 + aa * b, s8 + ab * b, s9 + bb * b
@@ -211,7 +213,14 @@ def _shared_shape(gram, moment, weak):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _solve(matrix, right):  # type: ignore[no-untyped-def]
-    """Solve a small positive definite system in place by Cholesky; ``right`` (n, m) becomes the answer. LAPACK's threads cost more."""
+    """Solve a small positive definite system in place; ``right`` (n, m) becomes the answer. LAPACK's threads cost more."""
+    factor(matrix)
+    substitute(matrix, right)
+
+
+@njit(cache=True, nogil=True)
+def factor(matrix):  # type: ignore[no-untyped-def]
+    """Cholesky factor of a small positive definite matrix, in place, in the lower triangle."""
     n = matrix.shape[0]
     for j in range(n):
         for k in range(j):
@@ -221,6 +230,12 @@ def _solve(matrix, right):  # type: ignore[no-untyped-def]
             for k in range(j):
                 matrix[i, j] -= matrix[i, k] * matrix[j, k]
             matrix[i, j] /= matrix[j, j]
+
+
+@njit(cache=True, nogil=True)
+def substitute(matrix, right):  # type: ignore[no-untyped-def]
+    """Solve with what `factor` left; ``right`` (n, m) becomes the answer."""
+    n = matrix.shape[0]
     for m in range(right.shape[1]):
         for i in range(n):
             for k in range(i):

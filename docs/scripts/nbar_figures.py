@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -71,27 +72,33 @@ def differences() -> str:
 
 
 def seam_table() -> str:
-    """Table: footprints rebuilt from angles against MSK_DETFOO."""
+    """Table: seams of footprints rebuilt from angles against MSK_DETFOO."""
     lines = [
-        "| granule | pixels whose detector agrees, worst band | seam off by, median over rows and bands | worst seam |",
-        "|---|---|---|---|",
+        "| granule | pixels whose detector agrees, worst band | seam between detectors | nodes they saw | off by, median | worst row and band |",
+        "|---|---|---|---|---|---|",
     ]
     for folder in sorted((DATA / "detfoo").iterdir()):
         angles = parse_granule_angles((DATA / f"{folder.name}.xml").read_bytes())
         field = CField.from_angles(angles, BANDS)
         x, y = pixels(field, 20.0)
-        y = y[::60]
-        agree, offs = [], []
+        y = y[::20]
+        agree, offs, nodes = [], {}, {}
         for band, view in field.views.items():
             truth = rasterise_detfoo((folder / f"MSK_DETFOO_{band}.gml").read_bytes(), x, y)
             found = view.detectors[labels(*field.node_coordinates(x, y), view.seams)]
             agree.append((truth == found)[truth > 0].mean())
-            for west, east in zip(view.detectors, view.detectors[1:], strict=False):
+            seen = dict(zip(view.detectors.tolist(), view.seen.sum(axis=(1, 2)).tolist(), strict=True))
+            for west, east in pairwise(view.detectors.tolist()):
+                nodes.setdefault((west, east), []).append((seen[west], seen[east]))
                 for row in range(len(y)):
                     there = np.flatnonzero(truth[row] == east)
                     if there.size and (truth[row] == west).any() and (found[row] == east).any():
-                        offs.append(20.0 * abs(int(there[0]) - int(np.argmax(found[row] == east))))
-        lines.append(f"| {folder.name[8:14]} | {100 * min(agree):.2f} % | {np.median(offs):.0f} m | {max(offs):.0f} m |")
+                        off = 20.0 * abs(int(there[0]) - int(np.argmax(found[row] == east)))
+                        offs.setdefault((west, east), []).append(off)
+        share = f"{100 * min(agree):.2f} %"
+        for pair, off in offs.items():
+            few = " and ".join(str(min(counts)) for counts in zip(*nodes[pair], strict=True))
+            lines.append(f"| {folder.name[8:14]} | {share} | {pair[0]} and {pair[1]} | {few} | {np.median(off):.0f} m | {max(off):.0f} m |")
     return "\n".join(lines)
 
 

@@ -42,6 +42,24 @@ def test_the_seam_lies_where_the_lower_detector_ends(field):
     np.testing.assert_array_equal(found[sure], np.where(strip < edge, 5, 6)[sure])
 
 
+@pytest.mark.parametrize("numbers", [(5, 6, 7), (7, 6, 5)], ids=["numbered eastwards", "numbered westwards"])
+def test_a_detector_in_the_corner_has_its_edge_from_the_others(numbers):
+    overlap = 0.37
+    edges = {numbers[0]: (-9.0, 2.1 + overlap), numbers[1]: (2.1, 14.2 + overlap), numbers[2]: (14.2, 40.0)}
+    field = CField.from_angles(parse_granule_angles(make_xml(bands=[1, 2, 3], strips=edges)))
+    assert field.views["B02"].detectors.tolist() == list(numbers)
+    assert field.views["B02"].seen[0].sum() < 20
+    rows, columns = np.mgrid[0:21.9:0.05, 0:21.9:0.05]
+    strip = columns * np.cos(TRACK) + rows * np.sin(TRACK)
+    truth, near = np.zeros(strip.shape), np.zeros(strip.shape, dtype=bool)
+    for number in sorted(numbers, reverse=True):
+        low, high = edges[number]
+        truth[(strip >= low) & (strip < high)] = number
+    for edge in {edges[number][side] for number in numbers for side in (0, 1)}:
+        near |= np.abs(strip - edge) < SEAM / 5000
+    np.testing.assert_array_equal(detector_map(field, "B03", columns, rows)[~near], truth[~near])
+
+
 def test_view_vectors_continue_beyond_what_was_seen(field):
     rows, columns = np.mgrid[0:23, 0:23].astype(float)
     for k, detector in enumerate(field.views["B04"].detectors):
@@ -111,6 +129,23 @@ def test_real_footprints_are_rebuilt(xml, mask):
     found = detector_map(field, band, *field.node_coordinates(x, y))
     wrong = (truth != found) & (truth > 0)
     assert wrong.sum() < 0.01 * (truth > 0).sum()
+
+
+@pytest.mark.parametrize("name", ["S2A_L1C_T32TNM_20170226T102458_N0204", "S2A_L1C_T53JQJ_20201031T005510_N0209"])
+def test_real_seams_are_rebuilt_to_two_hundred_metres(name):
+    root = shared_data("nbar/metadata")
+    field = CField.from_angles(parse_granule_angles((root / f"{name}.xml").read_bytes()))
+    x = field.angles.ulx + 20.0 * (np.arange(5490) + 0.5)
+    y = field.angles.uly - 20.0 * (np.arange(0, 5490, 90) + 0.5)
+    for band, view in field.views.items():
+        truth = rasterise_detfoo((root / "detfoo" / name / f"MSK_DETFOO_{band}.gml").read_bytes(), x, y)
+        found = detector_map(field, band, *field.node_coordinates(x, y))
+        assert (found == truth)[truth > 0].mean() > 0.997
+        for row in range(len(y)):
+            for east in view.detectors[1:]:
+                both = (truth[row] == east).any() and (truth[row] == east - 1).any()
+                if both:
+                    assert 20 * abs(int(np.argmax(truth[row] == east)) - int(np.argmax(found[row] == east))) <= SEAM, (band, east, row)
 
 
 @pytest.mark.parametrize(("xml", "mask"), masks())
