@@ -382,16 +382,20 @@ def _narrow_plane(  # type: ignore[no-untyped-def]
     return clipped, lost
 
 
+@njit(cache=True)
+def _largest_number(dn):  # type: ignore[no-untyped-def]
+    """Largest of some digital numbers, those of int16 taken as unsigned: a bound, which one negative number raises to no use."""
+    top = np.uint16(0)
+    for j in range(dn.shape[0]):
+        top = max(top, np.uint16(dn[j]))
+    return top
+
+
 @njit(cache=True, error_model="numpy")
 def _block(dn, base, begin, end, width, v0, dv, node, add, level, tilt, largest, nodata, fill, out):  # type: ignore[no-untyped-def]
     """Rows that lie below one row of nodes and whose seams stand still: c is ``level + tilt * b``; returns how many were clipped."""
     n = np.int32(level.shape[0])
-    top = np.uint16(0)
-    for i in range(begin, end):  # by itself, as the loop below would wait for it after each row
-        start = base + i * width
-        source = dn[start : start + n]
-        for j in range(n):
-            top = max(top, np.uint16(source[j]))
+    top = _largest_number(dn[base + begin * width : base + (end - 1) * width + n])  # in the loop below, each row would wait for the last
     for i in range(begin, end):
         start, b = base + i * width, np.float32(v0 + dv * i - node)
         source, target = dn[start : start + n], out[start : start + n]

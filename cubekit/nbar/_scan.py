@@ -82,6 +82,7 @@ ZEROS = _eight(b"0" * 8)
 ONES = np.uint64(0x0101010101010101)
 TOPS = np.uint64(0x8080808080808080)
 BELOW_TOPS = np.uint64(0x7676767676767676)
+BELOW_TOP_BITS = np.uint64(0x7F7F7F7F7F7F7F7F)
 NIBBLES = np.uint64(0x0F0F0F0F0F0F0F0F)
 NOTHING = np.uint64(0)
 PAIRS = np.uint64(0x00FF00FF00FF00FF)
@@ -111,10 +112,17 @@ def _digits(word, count):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, inline="always")
-def _no_digit(word):  # type: ignore[no-untyped-def]
-    """Mask of the bytes that are no digits, right up to the first of them."""
+def _no_digits(word):  # type: ignore[no-untyped-def]
+    """Mask of the bytes that are no digits."""
     other = word ^ ZEROS
-    return ((other + BELOW_TOPS) | other) & TOPS
+    return (((other & BELOW_TOP_BITS) + BELOW_TOPS) | other) & TOPS
+
+
+@njit(cache=True, inline="always")
+def _without(word, position):  # type: ignore[no-untyped-def]
+    """A word with one byte taken out."""
+    shift = np.uint64(8 * position)
+    return (word & ((np.uint64(1) << shift) - np.uint64(1))) | ((word >> shift) >> np.uint64(8)) << shift
 
 
 @njit(cache=True)
@@ -200,12 +208,23 @@ def _rows(buf, words, pos, end, alone, grid, angle, meta, values):  # type: igno
                     value, after = np.nan, -1
                     if pos < end - 24:
                         word = words[pos]
-                        whole = _first_marked(_no_digit(word))
-                        rest = words[pos + whole + 1]
-                        places = _first_marked(_no_digit(rest))
+                        marks = _no_digits(word)
+                        whole = _first_marked(marks)
+                        second = marks & (marks - np.uint64(1))
+                        rest = NOTHING
+                        if second != NOTHING:  # the whole number stands in one word
+                            places = _first_marked(second) - whole - 1
+                            joined = _without(word, whole)
+                        else:
+                            rest = words[pos + whole + 1]
+                            places = _first_marked(_no_digits(rest))
+                            joined = NOTHING
                         if whole > 0 and places > 0 and buf[pos + whole] == 46:
                             after = pos + whole + 1 + places
-                            value = (_digits(word, whole) * np.int64(POWERS[places]) + _digits(rest, places)) / POWERS[places]
+                            if second != NOTHING:
+                                value = _digits(joined, whole + places) / POWERS[places]
+                            else:
+                                value = (_digits(word, whole) * np.int64(POWERS[places]) + _digits(rest, places)) / POWERS[places]
                     if after < 0 or not (buf[after] == 32 or buf[after] == 60):
                         value, after = _number(buf, pos, end)
                         if after < 0 or (after < end and not _is_space(buf[after]) and buf[after] != 60):

@@ -27,6 +27,9 @@ C2, C4, C6, C8, C10, C12, C14, C16 = (1.0 / math.factorial(n) for n in range(2, 
 EXPONENTS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
 """Powers of column and row in each of `FEATURES`."""
 
+PRODUCTS = np.array([[(i + j + k + m) * (i + j + k + m + 1) // 2 + k + m for j, m in EXPONENTS] for i, k in EXPONENTS])
+"""Which sum of `_moments` two features make together."""
+
 
 def tan_vectors(zenith: FloatArray, azimuth: FloatArray) -> FloatArray:
     """Tan-plane vectors ``tan(zenith) * (sin(azimuth), cos(azimuth))``, (east, north); shape (..., 2). Angles in degrees."""
@@ -146,8 +149,7 @@ def _continue(zenith, azimuth, index, features, weak, prior_weight, vectors, see
         _moments(places, points, count, power, moment[g])
         for j in range(6):
             for k in range(6):
-                p, q = EXPONENTS[j][0] + EXPONENTS[k][0], EXPONENTS[j][1] + EXPONENTS[k][1]
-                gram[g, j, k] = power[(p + q) * (p + q + 1) // 2 + q]
+                gram[g, j, k] = power[PRODUCTS[j, k]]
     shared = _shared_shape(gram, moment, weak)
     for g in range(grids):
         for j in range(1, 6):
