@@ -20,7 +20,8 @@ def report(results: dict[str, Any], out: Path, docs: Path | None) -> None:
     (out / "read.json").write_text(json.dumps(results, indent=1))
     text = _markdown(results)
     (out / "read.md").write_text(text)
-    _chart(results, out / "read.png")
+    if results["runs"]:
+        _chart(results, out / "read.png")
     if docs is not None:
         page = docs / "performance.md"
         (docs / "performance-read.png").write_bytes((out / "read.png").read_bytes())

@@ -83,7 +83,10 @@ def add_metadata(bed: Testbed) -> None:
             text = next(Path(folder).rglob("MTD_TL.xml")).read_text()
         for tag, value in (("ULX", f"{LEFT:.0f}"), ("ULY", f"{TOP:.0f}"), ("HORIZONTAL_CS_CODE", f"EPSG:{EPSG}")):
             text = re.sub(f"<{tag}>[^<]*<", f"<{tag}>{value}<", text)
-        document.write_text(text)
+        # sen2nbar wants angles of all 13 bands, as real documents have them: those the simulated world leaves out get those of B02.
+        grids = re.findall(r'<Viewing_Incidence_Angles_Grids bandId="1".*?</Viewing_Incidence_Angles_Grids>', text, flags=re.S)
+        more = "".join(grid.replace('bandId="1"', f'bandId="{number}"', 1) for number in (0, 9, 10) for grid in grids)
+        document.write_text(text.replace(grids[0], more + grids[0], 1))
     for scene in range(bed.scenes):
         for name, target in (("SCL.tif", scl), ("MTD_TL.xml", document)):
             link = base / f"scene-{scene:03d}" / name
