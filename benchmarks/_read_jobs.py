@@ -17,7 +17,12 @@ from _read_testbed import BANDS, EPSG, add_metadata, center, items, save
 from cubekit.grid import Grid
 from cubekit.read import AssetRead, forget_headers, read_assets, read_many
 
-__all__ = ["other_jobs"]
+__all__ = ["ReaderError", "other_jobs"]
+
+
+class ReaderError(RuntimeError):
+    """A reader ended with an error; the others go on."""
+
 
 Once = Callable[[Path, str, dict[str, Any], str], dict[str, Any]]
 
@@ -32,7 +37,11 @@ def other_jobs(server: Any, bed: Any, options: Any, results: Any, pythons: Any, 
             continue
         if name not in results["jobs"]:
             server.configure(latency=0.05, bandwidth=None, rules=[])
-            results["jobs"][name] = work(server, bed, options, pythons, once)
+            try:
+                results["jobs"][name] = work(server, bed, options, pythons, once)
+            except ReaderError as error:
+                print(f"{name}: left out: {error}", file=sys.stderr, flush=True)
+                continue
             keep()
             for row in results["jobs"][name]:
                 print(
@@ -177,6 +186,10 @@ def _corrected(server: Any, bed: Any, options: Any, pythons: Any, once: Once) ->
         if where == "here":  # what numba compiles is kept on disk, like an installation
             _peer(server, _few(bed, 2), center(bed), pythons[where], function, threads, once)
         count = min(options.repeat, 5 if where == "here" else 2)
-        runs = [_peer(server, bed, center(bed), pythons[where], function, threads, once) for _ in range(count)]
+        try:
+            runs = [_peer(server, bed, center(bed), pythons[where], function, threads, once) for _ in range(count)]
+        except ReaderError as error:
+            print(f"{name}: left out: {error}", file=sys.stderr, flush=True)
+            continue
         rows.append({"job": f"corrected cube, {bed.scenes} scenes", "reader": name, **_median(runs), "runs": count})
     return rows

@@ -21,7 +21,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 
-from _read_jobs import other_jobs  # noqa: E402
+from _read_jobs import ReaderError, other_jobs  # noqa: E402
 from _read_report import report  # noqa: E402
 from _read_stac import StacServer  # noqa: E402
 from _read_testbed import BANDS, EPSG, NAMES, center, items, prepare, save  # noqa: E402
@@ -142,9 +142,14 @@ def _compare(
                 continue
             cached = {"cache_dir": str(Path(folder) / "headers")} if "known" in name else {}
             own = {**job, "threads": threads, **cached}
-            if cached:
-                _once(pythons[environment], function, own, folder)
-            runs = [_counted(server, pythons[environment], function, own, folder) for _ in range(1 if where == "once" else options.repeat)]
+            count = 1 if where == "once" else options.repeat
+            try:
+                if cached:
+                    _once(pythons[environment], function, own, folder)
+                runs = [_counted(server, pythons[environment], function, own, folder) for _ in range(count)]
+            except ReaderError as error:
+                print(f"{setting} {name}: left out: {error}", file=sys.stderr, flush=True)
+                continue
             middle = {key: statistics.median(run[key] for run in runs) for key in COLUMNS}
             row = {**setting, "reader": name, **middle, "runs": len(runs), "digest": runs[0]["digest"], "misses": runs[0].get("misses")}
             row["walls"] = [round(run["wall"], 3) for run in runs]
@@ -171,7 +176,7 @@ def _once(python: Path, function: str, job: dict[str, Any], folder: str) -> dict
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent)} if function.startswith("cubekit") else {**os.environ, "PYTHONPATH": ""}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
-        raise SystemExit(f"{function} failed:\n{done.stderr[-3000:]}")
+        raise ReaderError(f"{function} failed:\n{done.stderr[-3000:]}")
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer
 
