@@ -1,4 +1,4 @@
-"""The smallest STAC API that pystac-client searches: a landing page and one page of items, at once."""
+"""The smallest STAC API that pystac-client searches: a landing page and one page of the items of a time range, at once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 __all__ = ["StacServer"]
 
@@ -16,7 +17,14 @@ class StacServer:
     """Serves items in the background; use it as a context manager."""
 
     def __init__(self, items: list[dict[str, Any]]) -> None:
-        page = json.dumps({"type": "FeatureCollection", "features": items, "links": []}).encode()
+        known = [(item["properties"]["datetime"], json.dumps(item)) for item in items]
+
+        def page(interval: str) -> bytes:
+            # Times in one format compare as texts; ".." and what is absent are open ends.
+            first, _, last = interval.partition("/")
+            low, high = first.strip("."), last.strip(".") or "9"
+            found = ",".join(text for when, text in known if low[:10] <= when[:10] <= high[:10])
+            return f'{{"type": "FeatureCollection", "links": [], "features": [{found}]}}'.encode()
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -37,11 +45,12 @@ class StacServer:
                     "conformsTo": _CONFORMS,
                     "links": links,
                 }
-                self._send(page if self.path.startswith("/search") else json.dumps(root).encode())
+                asked = parse_qs(urlsplit(self.path).query).get("datetime", [""])[0]
+                self._send(page(asked) if self.path.startswith("/search") else json.dumps(root).encode())
 
             def do_POST(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                self._send(page)
+                body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
+                self._send(page(body.get("datetime") or ""))
 
             def _send(self, body: bytes) -> None:
                 self.send_response(200)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +66,34 @@ def prepare(root: Path, *, tile: int, scenes: int, size: int) -> Testbed:
     return bed
 
 
+def add_metadata(bed: Testbed) -> None:
+    """What a corrected cube needs beside the bands: scene classes, and the simulated world's granule metadata moved to this tile."""
+    base = bed.root / bed.name
+    scl, document = base / "scl.tif", base / "MTD_TL.xml"
+    if not scl.exists():
+        rng = np.random.default_rng(7)
+        size = bed.size // 2
+        coarse = rng.choice(np.array([4, 5, 6, 8], np.uint8), (-(-size // 40), -(-size // 40)), p=[0.5, 0.4, 0.05, 0.05])
+        _write(scl, size, 20, bed.tile, 0, np.repeat(np.repeat(coarse, 40, 0), 40, 1)[:size, :size])
+    if not document.exists():
+        from cubekit.demo import write_world
+
+        with tempfile.TemporaryDirectory() as folder:
+            write_world(folder, start="2022-06-01", end="2022-07-15", climate_start="2022-01-01", size=96)
+            text = next(Path(folder).rglob("MTD_TL.xml")).read_text()
+        for tag, value in (("ULX", f"{LEFT:.0f}"), ("ULY", f"{TOP:.0f}"), ("HORIZONTAL_CS_CODE", f"EPSG:{EPSG}")):
+            text = re.sub(f"<{tag}>[^<]*<", f"<{tag}>{value}<", text)
+        # sen2nbar wants angles of all 13 bands, as real documents have them: those the simulated world leaves out get those of B02.
+        grids = re.findall(r'<Viewing_Incidence_Angles_Grids bandId="1".*?</Viewing_Incidence_Angles_Grids>', text, flags=re.S)
+        more = "".join(grid.replace('bandId="1"', f'bandId="{number}"', 1) for number in (0, 9, 10) for grid in grids)
+        document.write_text(text.replace(grids[0], more + grids[0], 1))
+    for scene in range(bed.scenes):
+        for name, target in (("SCL.tif", scl), ("MTD_TL.xml", document)):
+            link = base / f"scene-{scene:03d}" / name
+            if not link.is_symlink():
+                link.symlink_to(Path("..") / target.name)
+
+
 def _content(size: int, seed: int) -> np.ndarray:
     """Digital numbers: a patchwork of fields, a few smooth gradients, noise that grows with brightness, water and cloud."""
     rng = np.random.default_rng(seed)
@@ -84,21 +114,21 @@ def _content(size: int, seed: int) -> np.ndarray:
     return out
 
 
-def _write(path: Path, size: int, resolution: int, tile: int, seed: int) -> None:
+def _write(path: Path, size: int, resolution: int, tile: int, seed: int, classes: np.ndarray | None = None) -> None:
     part = path.with_suffix(".part.tif")
     profile = {
         "driver": "GTiff",
         "width": size,
         "height": size,
         "count": 1,
-        "dtype": "uint16",
+        "dtype": "uint16" if classes is None else "uint8",
         "crs": f"EPSG:{EPSG}",
         "transform": rasterio.Affine(resolution, 0, LEFT, 0, -resolution, TOP),
         "nodata": 0,
     }
     raw = path.with_suffix(".raw.tif")
     with rasterio.open(raw, "w", tiled=True, blockxsize=512, blockysize=512, **profile) as dataset:
-        dataset.write(_content(size, seed), 1)
+        dataset.write(_content(size, seed) if classes is None else classes, 1)
     with rasterio.open(raw) as dataset:
         rasterio.shutil.copy(
             dataset,
@@ -108,15 +138,18 @@ def _write(path: Path, size: int, resolution: int, tile: int, seed: int) -> None
             predictor=2,
             level=6,
             blocksize=tile,
-            overview_resampling="average",
+            overview_resampling="average" if classes is None else "nearest",
             num_threads=2,
         )
     raw.unlink()
     part.rename(path)
 
 
-def items(bed: Testbed, url: str, flavour: str) -> list[dict]:
-    """Item dictionaries as Planetary Computer ("pc") or Earth Search ("es") serve them, as far as readers look at them."""
+def items(bed: Testbed, url: str, flavour: str, *, metadata: bool = False) -> list[dict]:
+    """Item dictionaries as Planetary Computer ("pc") or Earth Search ("es") serve them, as far as readers look at them.
+
+    With `metadata` also scene classes and granule metadata, see `add_metadata`.
+    """
     out = []
     edge = bed.size * 10
     corners = _lonlat([(LEFT, TOP - edge), (LEFT + edge, TOP - edge), (LEFT + edge, TOP), (LEFT, TOP), (LEFT, TOP - edge)])
@@ -134,6 +167,12 @@ def items(bed: Testbed, url: str, flavour: str) -> list[dict]:
                 "roles": ["data"],
                 **fields,
             }
+        if metadata:
+            place = f"{url}/{bed.name}/scene-{scene:03d}"
+            size = bed.size // 2
+            raster = {"proj:shape": [size, size], "proj:transform": [20, 0, LEFT, 0, -20, TOP, 0, 0, 1]}
+            assets["SCL"] = {"href": f"{place}/SCL.tif", "type": "image/tiff; application=geotiff; profile=cloud-optimized", **raster}
+            assets["granule-metadata"] = {"href": f"{place}/MTD_TL.xml", "type": "application/xml", "roles": ["metadata"]}
         code = {"proj:epsg": EPSG} if flavour == "pc" else {"proj:epsg": EPSG, "proj:code": f"EPSG:{EPSG}"}
         lons, lats = [c[0] for c in corners], [c[1] for c in corners]
         out.append(
@@ -145,7 +184,12 @@ def items(bed: Testbed, url: str, flavour: str) -> list[dict]:
                 "collection": "sentinel-2-l2a",
                 "geometry": {"type": "Polygon", "coordinates": [corners]},
                 "bbox": [min(lons), min(lats), max(lons), max(lats)],
-                "properties": {"datetime": when.strftime("%Y-%m-%dT%H:%M:%SZ"), "platform": "sentinel-2a", **code},
+                "properties": {
+                    "datetime": when.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                    "platform": "sentinel-2a",
+                    "s2:processing_baseline": "05.09",
+                    **code,
+                },
                 "links": [],
                 "assets": assets,
             }
@@ -179,4 +223,4 @@ def save(path: Path, content: list[dict]) -> None:
     path.write_text(json.dumps({"type": "FeatureCollection", "features": content}))
 
 
-__all__ = ["BANDS", "EPSG", "LEFT", "NAMES", "TOP", "Testbed", "center", "items", "prepare", "save"]
+__all__ = ["BANDS", "EPSG", "LEFT", "NAMES", "TOP", "Testbed", "add_metadata", "center", "items", "prepare", "save"]

@@ -14,37 +14,44 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 
+from _read_jobs import ReaderError, other_jobs  # noqa: E402
 from _read_report import report  # noqa: E402
 from _read_stac import StacServer  # noqa: E402
 from _read_testbed import BANDS, EPSG, NAMES, center, items, prepare, save  # noqa: E402
 
 from cubekit.grid import Grid  # noqa: E402
-from cubekit.read import AssetRead, ReadOptions, forget_headers, read_assets, read_many  # noqa: E402
+from cubekit.read import AssetRead, ReadOptions  # noqa: E402
 from cubekit.testing.rangeserver import RangeServer  # noqa: E402
 
 ENVIRONMENTS = {
     "old": ["cubo", "odc-stac", "stackstac", "rasterio", "numpy", "pandas<3", "setuptools<81"],
+    "nbar": ["cubo", "sen2nbar==2024.6.0", "zarr", "pandas<3", "setuptools<81"],
     "new": ["lazycogs", "async-geotiff", "rustac", "obstore", "pyarrow"],
 }
-# name, function in _read_peers, environment, threads (None: as it comes)
+COLUMNS = ("wall", "imports", "cpu", "peak_mb", "requests", "heads", "bytes", "server_cpu")
+# name, function in _read_peers, environment, threads (None: as it comes), where: on Job A "once" or five times, then also
+# "at 20 ms", at every "latency", or in "all" settings
 READERS = [
-    ("cubo", "cubo", "old", None),
-    ("cubo, 32 threads", "cubo", "old", 32),
-    ("odc-stac", "odc_stac", "old", None),
-    ("odc-stac, 32 threads", "odc_stac", "old", 32),
-    ("stackstac, 32 threads", "stackstac", "old", 32),
-    ("rasterio, 64 threads", "rasterio_pool", "old", 64),
-    ("lazycogs", "lazycogs", "new", None),
-    ("lazycogs, 256 reads", "lazycogs", "new", 256),
-    ("async-geotiff, 256 reads", "async_geotiff", "new", 256),
-    ("cubekit", "cubekit", "here", None),
-    ("cubekit, known headers", "cubekit", "here", None),
+    ("cubo", "cubo", "old", None, "once"),
+    ("cubo, 32 threads", "cubo", "old", 32, "at 20 ms"),
+    ("odc-stac", "odc_stac", "old", None, "once"),
+    ("odc-stac, 32 threads", "odc_stac", "old", 32, "job"),
+    ("stackstac, 32 threads", "stackstac", "old", 32, "job"),
+    ("rasterio, 64 threads", "rasterio_pool", "old", 64, "job"),
+    ("lazycogs", "lazycogs", "new", None, "latency"),
+    ("lazycogs, 256 reads", "lazycogs", "new", 256, "job"),
+    ("async-geotiff, 256 reads", "async_geotiff", "new", 256, "all"),
+    ("cubekit.create", "cubekit_create", "here", None, "job"),
+    ("cubekit", "cubekit", "here", None, "all"),
+    ("cubekit, again", "cubekit_again", "here", None, "all"),
+    ("cubekit, known headers", "cubekit", "here", None, "all"),
 ]
 
 
@@ -57,8 +64,10 @@ def main() -> None:
     parser.add_argument("--latency", type=float, nargs="+", default=[0, 20, 50, 100], help="milliseconds to the first byte")
     parser.add_argument("--tile", type=int, nargs="+", default=[512, 1024])
     parser.add_argument("--repeat", type=int, default=5, help="runs per reader; the median counts")
-    parser.add_argument("--slow", type=int, default=1, help="runs of readers that take more than 20 s")
+    parser.add_argument("--resume", action="store_true", help="go on with the read.json of a run that was stopped")
     parser.add_argument("--only", nargs="+", default=None, help="readers whose name contains one of these")
+    parser.add_argument("--jobs", nargs="+", default=None, help="of the jobs at the end only these")
+    parser.add_argument("--settings", type=int, default=None, help="only so many of the settings")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--out", type=Path, default=None, help="folder for read.json, read.md, read.png (default: the cache folder)")
     parser.add_argument("--docs", action="store_true", help="put the tables and the chart into docs/performance.md")
@@ -73,129 +82,112 @@ def main() -> None:
     if not options.no_peers:
         pythons |= {name: _environment(options.cache / "venvs" / name, what, options.python) for name, what in ENVIRONMENTS.items()}
     readers = [reader for reader in readers if reader[2] in pythons]
-    results: dict[str, Any] = {"machine": _machine(), "scenes": options.scenes, "runs": [], "limits": [], "jobs": {}}
-    with RangeServer(options.cache) as server:
-        for bed in beds:
-            for resolution in (10,) if options.quick else (10, 20):
-                for milliseconds in (
-                    options.latency if (resolution, bed.tile) == (10, options.tile[0]) else options.latency[-2:-1] or options.latency
-                ):
-                    _compare(server, bed, resolution, milliseconds, readers, pythons, options, results)
-        _other_jobs(server, beds[0], options, results)
     out = options.out or options.cache
+    kept = Path(out) / "read.json"
+    results: dict[str, Any] = {"machine": _machine(), "scenes": options.scenes, "runs": [], "limits": [], "jobs": {}}
+    if options.resume and kept.exists():
+        results = json.loads(kept.read_text())
+    out.mkdir(parents=True, exist_ok=True)
+
+    def keep() -> None:
+        kept.write_text(json.dumps(results, indent=1))
+
+    with RangeServer(options.cache) as server:
+        for bed, resolution, milliseconds, flavour in _settings(beds, options)[: options.settings]:
+            _compare(server, bed, resolution, milliseconds, flavour, readers, pythons, options, results, keep)
+        other_jobs(server, beds[0], options, results, pythons, _once, keep)
     report(results, out, HERE.parent / "docs" if options.docs else None)
     print((out / "read.md").read_text())
 
 
-def _compare(server: Any, bed: Any, resolution: int, milliseconds: float, readers: Any, pythons: Any, options: Any, results: Any) -> None:
-    """All readers on one job."""
+def _settings(beds: list[Any], options: Any) -> list[tuple[Any, int, float, str]]:
+    """(testbed, resolution, milliseconds, shape of the items): Job A first, then one thing changed at a time."""
+    job = 50 if 50 in options.latency else options.latency[0]
+    if options.quick:
+        return [(beds[0], 10, job, "pc")]
+    return [
+        (beds[0], 10, job, "pc"),
+        *((beds[0], 10, latency, "pc") for latency in options.latency if latency != job),
+        (beds[0], 20, job, "pc"),
+        (beds[0], 10, job, "es"),
+        *((bed, 10, job, "pc") for bed in beds[1:]),
+    ]
+
+
+def _compare(
+    server: Any, bed: Any, resolution: int, milliseconds: float, flavour: str, readers: Any, pythons: Any, options: Any, results: Any,
+    keep: Callable[[], None],
+) -> None:  # fmt: skip
+    """All readers on one job; what is in the results already is not measured again."""
     lat, lon = center(bed)
     grid = Grid.around(lat, lon, edge_size=128, resolution=resolution)
-    flavour = "pc" if bed.tile == 512 else "es"
     bands = list(BANDS) if flavour == "pc" else [NAMES[band] for band in BANDS]
     server.configure(latency=milliseconds / 1000, bandwidth=None, rules=[])
+    setting = {"tile": bed.tile, "resolution": resolution, "latency_ms": milliseconds, "items": flavour}
+    main_job = not results["limits"] or all(results["limits"][0][key] == value for key, value in setting.items())
+    varied = main_job or all(results["limits"][0][key] == value for key, value in setting.items() if key != "latency_ms")
+    wanted = ("all", *(("latency",) if varied else ()), *(("at 20 ms",) if varied and milliseconds == 20 else ()))
     with tempfile.TemporaryDirectory() as folder, StacServer(items(bed, server.url, flavour)) as stac:
         save(Path(folder) / "items.json", items(bed, server.url, flavour))
         job = {
             "url": server.url, "items": str(Path(folder) / "items.json"), "stac": stac.url, "folder": folder, "bands": bands,
             "lat": lat, "lon": lon, "edge": 128, "resolution": resolution, "epsg": EPSG, "bounds": list(grid.bounds),
         }  # fmt: skip
-        setting = {"tile": bed.tile, "resolution": resolution, "latency_ms": milliseconds}
-        results["limits"].append({**setting, **_limit(job, grid, flavour)})
-        for name, function, environment, threads in readers:
+        if not any(all(limit[key] == value for key, value in setting.items()) for limit in results["limits"]):
+            results["limits"].append({**setting, **_limit(job, grid)})
+            keep()
+        for name, function, environment, threads, where in readers:
+            known = any(row["reader"] == name and all(row[key] == value for key, value in setting.items()) for row in results["runs"])
+            if known or not (main_job or where in wanted):
+                continue
             cached = {"cache_dir": str(Path(folder) / "headers")} if "known" in name else {}
             own = {**job, "threads": threads, **cached}
-            if cached:
-                _once(pythons[environment], function, own, folder)
-            runs: list[dict[str, Any]] = []
-            while len(runs) < (options.slow if runs and runs[0]["wall"] > 20 else options.repeat):
-                server.stats(reset=True)
-                run = _once(pythons[environment], function, own, folder)
-                stats = server.stats()
-                runs.append(
-                    {**run, "requests": stats["requests"], "heads": stats["heads"], "bytes": stats["bytes"], "server_cpu": stats["cpu"]}
-                )
-            middle = {
-                key: statistics.median(run[key] for run in runs)
-                for key in ("wall", "cpu", "peak_mb", "requests", "heads", "bytes", "server_cpu")
-            }
+            count = 1 if where == "once" else options.repeat
+            try:
+                if cached:
+                    _once(pythons[environment], function, own, folder)
+                runs = [_counted(server, pythons[environment], function, own, folder) for _ in range(count)]
+            except ReaderError as error:
+                print(f"{setting} {name}: left out: {error}", file=sys.stderr, flush=True)
+                continue
+            middle = {key: statistics.median(run[key] for run in runs) for key in COLUMNS}
             row = {**setting, "reader": name, **middle, "runs": len(runs), "digest": runs[0]["digest"], "misses": runs[0].get("misses")}
+            row["walls"] = [round(run["wall"], 3) for run in runs]
             results["runs"].append(row)
+            keep()
             print(f"{setting} {name}: {middle['wall']:.2f} s, {middle['bytes'] / 1e6:.0f} MB, {row['digest']}", file=sys.stderr, flush=True)
+
+
+def _counted(server: Any, python: Path, function: str, job: dict[str, Any], folder: str) -> dict[str, Any]:
+    server.stats(reset=True)
+    run = _once(python, function, job, folder)
+    if "counted" in run:  # it read twice, and only the second time counts
+        share = run["counted"]
+        stats = server.stats()
+        return {**run, "heads": 0, "server_cpu": stats["cpu"] / 2, **share}
+    stats = server.stats()
+    return {**run, "requests": stats["requests"], "heads": stats["heads"], "bytes": stats["bytes"], "server_cpu": stats["cpu"]}
 
 
 def _once(python: Path, function: str, job: dict[str, Any], folder: str) -> dict[str, Any]:
     path = Path(folder) / "job.json"
     path.write_text(json.dumps(job))
     command = [str(python), str(HERE / "_read_peers.py"), function, str(path)]
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parent)} if function == "cubekit" else {**os.environ, "PYTHONPATH": ""}
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parent)} if function.startswith("cubekit") else {**os.environ, "PYTHONPATH": ""}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
-        raise SystemExit(f"{function} failed:\n{done.stderr[-3000:]}")
+        raise ReaderError(f"{function} failed:\n{done.stderr[-3000:]}")
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer
 
 
-def _limit(job: dict[str, Any], grid: Grid, flavour: str) -> dict[str, float]:
+def _limit(job: dict[str, Any], grid: Grid) -> dict[str, float]:
     from _read_limit import measure
 
     features = json.loads(Path(job["items"]).read_text())["features"]
     reads = [AssetRead(f["assets"][b]["href"], f["id"], b, "nearest", 0) for f in features for b in job["bands"]]
     found = [measure(reads, grid, ReadOptions()) for _ in range(3)]
     return {key: statistics.median(one[key] for one in found) for key in found[0]}
-
-
-def _other_jobs(server: Any, bed: Any, options: Any, results: Any) -> None:
-    """Faults, a narrow line, many sites: by cubekit in this process, as ratios to its own plain run."""
-    import time
-
-    import numpy as np
-
-    count = 4 if options.quick else 64
-    server.configure(latency=0.05, rules=[], bandwidth=None)
-    reads = [AssetRead(f"{server.url}/{bed.href(s, b)}", f"s{s}", b, "nearest", 0) for s in range(options.scenes) for b in BANDS]
-    grid = Grid.around(*center(bed), edge_size=128, resolution=10)
-
-    def timed(work: Any) -> dict[str, float]:
-        forget_headers()
-        server.stats(reset=True)
-        begin = time.perf_counter()
-        outcomes = work()
-        seconds = time.perf_counter() - begin
-        stats = server.stats()
-        holes = sum(outcome.status.is_hole for outcome in outcomes)
-        return {"wall": seconds, "bytes": stats["bytes"], "requests": stats["requests"], "holes": holes}
-
-    def median(work: Any) -> dict[str, float]:
-        runs = [timed(work) for _ in range(options.repeat)]
-        return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-
-    out = np.empty((len(reads), 128, 128), "uint16")
-    jobs = results["jobs"]
-    jobs["plain"] = median(lambda: read_assets(reads, grid, out))
-    server.configure(rules=[{"status": 503, "every": 100}])
-    jobs["1 % of requests answered 503"] = median(lambda: read_assets(reads, grid, out))
-    server.configure(rules=[])
-    for megabits in (1000, 200):
-        server.configure(bandwidth=megabits * 1e6)
-        jobs[f"{megabits} Mbit/s"] = {**median(lambda: read_assets(reads, grid, out)), "megabits": megabits}
-    server.configure(bandwidth=None)
-    some = reads[: len(BANDS) * min(options.scenes, 20)]
-    sites = [Grid.around(*center(bed, site), edge_size=128, resolution=10) for site in range(1, count + 1)]
-    outs = [np.empty((len(some), 128, 128), "uint16") for _ in sites]
-    apart = lambda: [o for g, target in zip(sites, outs, strict=True) for o in read_assets(some, g, target)]  # noqa: E731
-    together = lambda: [o for job in read_many([(some, g, t) for g, t in zip(sites, outs, strict=True)]) for o in job]  # noqa: E731
-
-    def apart_cold() -> list[Any]:
-        done = []
-        for g, target in zip(sites, outs, strict=True):
-            forget_headers()
-            done += read_assets(some, g, target)
-        return done
-
-    jobs[f"{count} sites of one granule, each for itself"] = timed(apart_cold)
-    jobs[f"{count} sites of one granule, headers remembered"] = timed(apart)
-    jobs[f"{count} sites of one granule, together"] = timed(together)
 
 
 def _environment(folder: Path, packages: list[str], python: str | None) -> Path:

@@ -21,7 +21,11 @@ __all__ = ["BuildResult", "build_cube", "plan_cube"]
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
-    """What a build made, and what all its reads cost; `digest` is of the content, `holes` are asset reads that failed."""
+    """What a build made, and what all its reads cost; `digest` is of the content, `holes` are asset reads that failed.
+
+    `misses` are tiles whose leading part, asked for by estimate, was too short, and `retries` requests asked again: by these a run may
+    differ from its plan.
+    """
 
     path: str
     digest: str
@@ -31,6 +35,7 @@ class BuildResult:
     bytes: int
     retries: int
     seconds: float
+    misses: int = 0
 
 
 def build_cube(recipe: Recipe, site: Site, out: str, *, overwrite: bool = False, session: Session | None = None) -> BuildResult:
@@ -44,7 +49,8 @@ def build_cube(recipe: Recipe, site: Site, out: str, *, overwrite: bool = False,
     with request.session.building(target) as own:
         path, scenes = _built(recipe, replace(request, session=own), out, overwrite)
     cost, seconds = request.tally, time.perf_counter() - began
-    return BuildResult(path, content_digest(path), scenes, cost.holes, cost.requests, cost.bytes, cost.retries, seconds)
+    digest = content_digest(path)
+    return BuildResult(path, digest, scenes, cost.holes, cost.requests, cost.bytes, cost.retries, seconds, cost.misses)
 
 
 def _built(recipe: Recipe, request: LayerRequest, out: str, overwrite: bool) -> tuple[str, int]:

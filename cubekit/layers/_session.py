@@ -215,9 +215,10 @@ class Tally:
     requests: int = 0
     bytes: int = 0
     retries: int = 0
+    misses: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def add(self, *, assets: int = 0, holes: int = 0, requests: int = 0, bytes: int = 0, retries: int = 0) -> None:
+    def add(self, *, assets: int = 0, holes: int = 0, requests: int = 0, bytes: int = 0, retries: int = 0, misses: int = 0) -> None:
         """Add to the counts."""
         with self._lock:
             self.assets += assets
@@ -225,3 +226,4 @@ class Tally:
             self.requests += requests
             self.bytes += bytes
             self.retries += retries
+            self.misses += misses

@@ -81,6 +81,7 @@ def _count(request: LayerRequest, outcomes: list[AssetOutcome], reads: list[Asse
         requests=sum(outcome.requests for outcome in outcomes),
         bytes=sum(outcome.bytes for outcome in outcomes),
         retries=sum(outcome.retries for outcome in outcomes),
+        misses=sum(outcome.misses for outcome in outcomes),
     )
     if request.session.pins is not None:
         request.session.pins.see_reads(reads, [outcome.etag for outcome in outcomes])

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from cubekit.read._engine import Budget
 from cubekit.read._fault import Fault
 from cubekit.read._href import asset_key
 from cubekit.read._loop import background
@@ -19,6 +20,7 @@ from cubekit.read._types import AssetOutcome, ReadOptions, ReadStatus, Sign
 __all__ = ["read_bytes"]
 
 _LIMIT = 64 << 20
+_USUAL = 2 << 20
 
 
 def read_bytes(
@@ -48,14 +50,12 @@ def read_bytes(
     options = options or ReadOptions()
     here = background()
 
-    async def one(transport: Transport, href: str, slots: asyncio.Semaphore) -> bytes | AssetOutcome:
+    async def one(transport: Transport, href: str, slots: asyncio.Semaphore, budget: Budget) -> bytes | AssetOutcome:
         begin, source = time.perf_counter(), None
         try:
             source = Source.of(href, options)
             async with slots:
-                data = bytes(await transport.get(source, 0, _LIMIT, ends=True))
-            if source.size is not None and source.size > _LIMIT:
-                raise Fault(ReadStatus.REFUSED, f"{source.key} has {source.size} bytes, more than the {_LIMIT} of a small file")
+                data = await _whole(transport, source, budget)
         except Fault as fault:
             cost = (source.cost.requests, source.cost.bytes, source.cost.retries) if source else (0, 0, 0)
             return AssetOutcome(fault.status, fault.message, *cost, seconds=time.perf_counter() - begin)
@@ -68,8 +68,8 @@ def read_bytes(
 
     async def run(wanted: list[str]) -> list[bytes | AssetOutcome]:
         transport = Transport(here.client, options, sign, here.waiting)
-        slots = asyncio.Semaphore(options.concurrency)
-        return await asyncio.gather(*(one(transport, href, slots) for href in wanted))
+        slots, budget = asyncio.Semaphore(options.concurrency), Budget(options.memory)
+        return await asyncio.gather(*(one(transport, href, slots, budget) for href in wanted))
 
     found: dict[str, bytes | AssetOutcome] = {}
     for href in dict.fromkeys(hrefs):
@@ -78,6 +78,33 @@ def read_bytes(
     wanted = [href for href in dict.fromkeys(hrefs) if href not in found]
     found |= zip(wanted, here.run(run(wanted)) if wanted else [], strict=True)
     return [found[href] for href in hrefs]
+
+
+async def _whole(transport: Transport, source: Source, budget: Budget) -> bytes:
+    """All of an object: in one request if it is of usual size, else the rest in a second one; large ones take turns."""
+    await budget.take(_USUAL)
+    try:
+        data = bytes(await transport.get(source, 0, _USUAL, ends=True))
+    finally:
+        budget.give(_USUAL)
+    if len(data) < _USUAL or source.size == _USUAL:
+        return data
+    stop = source.size or _LIMIT + 1
+    if stop <= _LIMIT:
+        await budget.take(stop)
+        try:
+            return data + await transport.get(source, _USUAL, stop)
+        finally:
+            budget.give(stop)
+    if source.size is None:
+        await budget.take(_LIMIT)
+        try:
+            data = bytes(await transport.get(source, 0, _LIMIT + 1, ends=True))
+        finally:
+            budget.give(_LIMIT)
+        if len(data) <= _LIMIT:
+            return data
+    raise Fault(ReadStatus.REFUSED, f"{source.key} has {source.size or len(data)} bytes, more than the {_LIMIT} of a small file")
 
 
 def _place(href: str, options: ReadOptions) -> Path | None:

@@ -30,8 +30,8 @@ def leading_bytes(level: Level, tile: int, count: int, first: int, last: int, fi
     """Bytes (start, stop) of a compressed tile that should hold its rows `first` to `last` (exclusive).
 
     Deflated rows lie in the tile in their order, so their share of the bytes is about their share of the `filled` rows (those
-    inside the image). A margin of 2 % and 8 % of the share left out covers uneven content (19 of 20 tiles of real scenes); what is
-    missing is asked for later. Zstandard works in blocks of 128 KiB. Uncompressed rows are exactly where they are.
+    inside the image). A margin of 2 % and 8 % of the share left out covers content that is not too uneven; what is missing is asked for
+    later, and counted. Zstandard works in blocks of 128 KiB. Uncompressed rows are exactly where they are.
     """
     if level.codec == "none":
         return min(count, first * level.row_bytes), min(count, last * level.row_bytes)

@@ -83,16 +83,49 @@ class Budget:
 
 
 class Slots:
-    """Requests that may be in flight, as a context manager (asyncio's semaphore scans its queue at every release)."""
+    """Requests that may be in flight. Tiles go before headers: what they bring can be decoded while the next headers come."""
 
     def __init__(self, count: int) -> None:
-        self._budget = Budget(count)
+        self._free = count
+        self._queues: tuple[deque[asyncio.Future[None]], ...] = (deque(), deque())
+        self.tiles, self.headers = (_Turn(self, queue) for queue in self._queues)
+
+    async def take(self, queue: deque[asyncio.Future[None]]) -> None:
+        """Wait for a slot; first come, first served within a queue."""
+        if self._free:
+            self._free -= 1
+            return
+        place = asyncio.get_running_loop().create_future()
+        queue.append(place)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                self.give()
+            raise
+
+    def give(self) -> None:
+        """Hand a slot to the next who waits."""
+        for queue in self._queues:
+            while queue:
+                place = queue.popleft()
+                if not place.cancelled():
+                    place.set_result(None)
+                    return
+        self._free += 1
+
+
+class _Turn:
+    """A slot as a context manager."""
+
+    def __init__(self, slots: Slots, queue: deque[asyncio.Future[None]]) -> None:
+        self._slots, self._queue = slots, queue
 
     async def __aenter__(self) -> None:
-        await self._budget.take(1)
+        await self._slots.take(self._queue)
 
     async def __aexit__(self, *_: object) -> None:
-        self._budget.give(1)
+        self._slots.give()
 
 
 class Engine:
@@ -147,7 +180,7 @@ class Engine:
     async def _gdal(self, asset: Asset) -> dict[int, bool]:
         with contextlib.suppress(GdalNeeded):
             await self._laid(asset)
-        async with self._slots:
+        async with self._slots.headers:
             return await self._loop.run_in_executor(self._readers, self._fallback, asset, self.transport, self._loop)
 
     async def plan(self, asset: Asset) -> Layout | None:
@@ -186,7 +219,7 @@ class Engine:
                 source.etag, source.size = asset.header.etag, asset.header.size
         if asset.header is None:
             self.cache.drop(source.key)
-            async with self._slots:
+            async with self._slots.headers:
                 asset.header = await load_header(self.transport, source)
             self.cache.put(source.key, asset.header, self.options.cache_dir)
         while True:
@@ -195,7 +228,7 @@ class Engine:
                 asset.header.forget_pieces()
                 return layout
             except ShortError as short:
-                async with self._slots:
+                async with self._slots.headers:
                     await more_header(self.transport, source, asset.header, short)
                 self.cache.put(source.key, asset.header, self.options.cache_dir)
 
@@ -236,7 +269,7 @@ class Engine:
         memory = one.memory
         await self.budget.take(memory)
         try:
-            async with self._slots:
+            async with self._slots.tiles:
                 data = await self.transport.get(asset.source, one.start, one.stop)
             if len(one.tiles) == 1:
                 await self._tile(asset, one.tiles[0], data, finish_too=finish_too)
@@ -258,7 +291,7 @@ class Engine:
         asset.source.cost.misses += 1
         have, stop = tile.lead[1], inflater.next_stop(tile.lead[1], tile.count)
         while True:
-            async with self._slots:
+            async with self._slots.tiles:
                 more = await self.transport.get(asset.source, tile.offset + have, tile.offset + stop)
             if await self._decoders.run(self._decode, tile, inflater, more, stop >= tile.count, key, after):
                 break

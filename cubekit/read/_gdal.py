@@ -33,7 +33,7 @@ from cubekit.read._types import AssetRead, ReadStatus
 if TYPE_CHECKING:
     from cubekit.read._engine import Asset
 
-__all__ = ["DRIVERS", "RemoteFile", "read_with_gdal", "read_with_warp"]
+__all__ = ["DRIVERS", "RemoteFile", "crs_of", "opened", "read_with_gdal", "read_with_warp"]
 
 DRIVERS = {"tiff": "GTiff", "jp2": "JP2OpenJPEG"}
 _BLOCK = 64 << 10
@@ -139,7 +139,7 @@ class _Opener:
 
 
 @contextmanager
-def _opened(source: Source, transport: Transport, loop: asyncio.AbstractEventLoop, level: int | None = None) -> Iterator[Any]:
+def opened(source: Source, transport: Transport, loop: asyncio.AbstractEventLoop, level: int | None = None) -> Iterator[Any]:
     """The source as a rasterio dataset; GDAL's complaints become the fault that caused them."""
     remote = RemoteFile(source, transport, loop)
     name = f"{uuid.uuid4().hex}.raster"
@@ -185,11 +185,11 @@ def _each_use(
     asset: Asset, transport: Transport, loop: asyncio.AbstractEventLoop, work: Callable[[Use, Any, CrsLike], bool]
 ) -> dict[int, bool]:
     source, filled = asset.source, {}
-    with _opened(source, transport, loop) as dataset:
+    with opened(source, transport, loop) as dataset:
         for use in asset.uses:
             describe(source.key, dataset, use)
     for level in sorted({use.placement.level for use in asset.uses if use.placement is not None}):
-        with _opened(source, transport, loop, level - 1 if level else None) as dataset:
+        with opened(source, transport, loop, level - 1 if level else None) as dataset:
             for use in asset.uses:
                 if use.placement is not None and use.placement.level == level:
                     crs = crs_of(source.key, dataset, use.read)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import selectors
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -24,14 +25,38 @@ _lock = threading.Lock()
 _current: Background | None = None
 
 
-class Decoders:
-    """Threads that decode for one loop; answers are handed over together, so that the loop is woken once for many."""
+class _Selector(selectors.DefaultSelector):
+    """Knows whether the loop sleeps: only then does a thread that has something for it need to wake it, which costs two system calls."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, threads: int) -> None:
+    def __init__(self) -> None:
+        super().__init__()
+        self.sleeping = False
+        self.busy: list[Callable[[], bool]] = []
+        """Asked before and after each sleep: take what came in meanwhile, and tell whether there was anything."""
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.sleeping = True  # before the question: what comes after it wakes the loop
+        try:
+            for take in self.busy:
+                if take():
+                    timeout = 0
+            found = super().select(timeout)
+        finally:
+            self.sleeping = False
+        for take in self.busy:
+            take()
+        return found
+
+
+class Decoders:
+    """Threads that decode for one loop; answers are handed over together, and the loop is woken only where it sleeps."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, selector: _Selector, threads: int) -> None:
         self._loop = loop
+        self._selector = selector
         self._jobs: SimpleQueue[tuple[asyncio.Future[Any], Callable[..., Any], tuple[Any, ...]]] = SimpleQueue()
         self._done: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
-        self._woken = False
+        selector.busy.append(self._deliver)
         for number in range(threads):
             threading.Thread(target=self._work, name=f"cubekit-decode-{number}", daemon=True).start()
 
@@ -53,12 +78,12 @@ class Decoders:
                 problem = error
             self._done.append((future, result, problem))
             del future, work, arguments, result, problem
-            if not self._woken:
-                self._woken = True
-                self._loop.call_soon_threadsafe(self._deliver)
+            if self._selector.sleeping:
+                self._selector.sleeping = False
+                self._loop.call_soon_threadsafe(_nothing)
 
-    def _deliver(self) -> None:
-        self._woken = False  # before the answers are taken: one that comes meanwhile wakes the loop again
+    def _deliver(self) -> bool:
+        any_came = bool(self._done)
         while self._done:
             future, result, problem = self._done.popleft()
             if future.cancelled():
@@ -67,13 +92,19 @@ class Decoders:
                 future.set_exception(problem)
             else:
                 future.set_result(result)
+        return any_came
+
+
+def _nothing() -> None:
+    """What a loop is given to do that only has to wake."""
 
 
 class Background:
     """The loop, its client, and decoding threads by their number."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
+        self._selector = _Selector()
+        self.loop = asyncio.SelectorEventLoop(self._selector)
         self.client = Client()
         self._decoders: dict[int, Decoders] = {}
         # Signing and local files wait, they do not compute: they get threads of their own.
@@ -91,7 +122,7 @@ class Background:
         """So many decoding threads."""
         with _lock:
             if threads not in self._decoders:
-                self._decoders[threads] = Decoders(self.loop, threads)
+                self._decoders[threads] = Decoders(self.loop, self._selector, threads)
             return self._decoders[threads]
 
     def run(self, coroutine: Coroutine[Any, Any, T], tick: Callable[[], None] | None = None) -> T:

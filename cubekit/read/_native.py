@@ -13,8 +13,7 @@ from affine import Affine
 from rasterio.windows import Window
 
 from cubekit.read._fault import Fault
-from cubekit.read._gdal import _opened as opened
-from cubekit.read._gdal import crs_of
+from cubekit.read._gdal import crs_of, opened
 from cubekit.read._href import asset_key
 from cubekit.read._journal import Journal
 from cubekit.read._loop import background

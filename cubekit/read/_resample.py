@@ -80,17 +80,16 @@ def _repeat(place: Placement, window: np.ndarray, out: np.ndarray) -> None:
     (fy, fx), (height, width) = place.factor, window.shape
     # Where the window's upper left corner lies in the result; outside of it where the first blocks are cut.
     top, left = place.rows[0] * fy - place.origin[0], place.columns[0] * fx - place.origin[1]
-    if top >= 0 and left >= 0 and top + height * fy <= out.shape[0] and left + width * fx <= out.shape[1]:
-        inside = out[top : top + height * fy, left : left + width * fx]
-        wide = np.empty((height, width, fx), window.dtype)
-        wide[...] = window[:, :, None]
-        for row in range(fy):
-            inside[row::fy] = wide.reshape(height, width * fx)
+    first, last = max(top, 0), min(top + height * fy, out.shape[0])
+    begin, end = max(left, 0), min(left + width * fx, out.shape[1])
+    if first >= last or begin >= end:
         return
-    rows = (place.origin[0] + np.arange(out.shape[0])) // fy - place.rows[0]
-    columns = (place.origin[1] + np.arange(out.shape[1])) // fx - place.columns[0]
-    i, j = _within(rows, height), _within(columns, width)
-    out[i, j] = window[np.ix_(rows[i], columns[j])]
+    wide = np.empty((height, width, fx), window.dtype)
+    wide[...] = window[:, :, None]
+    wide = wide.reshape(height, width * fx)[:, begin - left : end - left]
+    for row in range(first, min(first + fy, last)):
+        source = (row - top) // fy
+        out[row:last:fy, begin:end] = wide[source : source - (row - last) // fy]
 
 
 def _within(index: np.ndarray, size: int) -> slice:

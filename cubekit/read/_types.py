@@ -108,7 +108,7 @@ class ReadOptions:
     engine
         ``window`` (default), ``odc``, ``stackstac`` or ``rasterio``; all give the same pixels.
     concurrency
-        Requests in flight at once.
+        Requests in flight at once; lower it for servers that keep answering 429 or 503.
     threads
         Threads that decode; None: one per core.
     connect_timeout, first_byte_timeout, total_timeout

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from affine import Affine
 
 from cubekit.errors import InputError
 from cubekit.grid import Grid
-from cubekit.read import AssetRead, ReadOptions, ReadStatus, forget_headers, plan_reads, read_assets, read_bytes, read_many
+from cubekit.read import AssetRead, ReadOptions, ReadStatus, _resample, forget_headers, plan_reads, read_assets, read_bytes, read_many
+from cubekit.read._engine import Slots
 from cubekit.read._headers import FIRST, pack, unpack
 from cubekit.read._ifd import Pieces
+from cubekit.read._place import Placement
 from cubekit.read._tiff import Header
 from cubekit.testing.cogs import unique_pixels, write_cog
 from tests.read.conftest import GRID, World
@@ -229,6 +234,84 @@ def test_small_files_are_kept_on_disk(world: World, tmp_path: Path) -> None:
     for _ in range(2):
         assert read_bytes([f"{world.server.url}/m.xml"], options=options) == [b"<m/>"]
     assert world.asked() == 1
+
+
+def test_larger_files_take_two_requests_and_turns(world: World) -> None:
+    body = np.random.default_rng(1).bytes((2 << 20) + 12_345)
+    names = [f"large-{number}.bin" for number in range(4)]
+    for name in names:
+        (world.root / name).write_bytes(body)
+    answers = read_bytes([f"{world.server.url}/{name}" for name in names], options=ReadOptions(memory=1))
+    assert answers == [body] * 4
+    assert world.asked() == 8
+    (world.root / "exact.bin").write_bytes(body[: 2 << 20])
+    assert read_bytes([f"{world.server.url}/exact.bin"]) == [body[: 2 << 20]]
+    assert world.asked() == 9
+
+
+def test_headers_that_look_alike_are_not_mixed_up(world: World) -> None:
+    """Same size and structure, but other pixels, another place, another nodata value: each file keeps what is its own."""
+    places = [600000.0, 600000.0, 600020.0, 600000.0]
+    reads = []
+    for number, left in enumerate(places):
+        path = world.root / f"alike-{number}.tif"
+        # The last one's tiles have other sizes than the first one's.
+        pixels = unique_pixels(256, 300, seed=number) if number < 3 else np.full((1, 256, 300), 9, "uint16")
+        write_cog(path, pixels, tile=128, predictor=2, transform=(10, 0, left, 0, -10, 5700000), nodata=number // 2, driver="COG")
+        reads.append(world.read(path.name, nodata=None))
+    out = np.zeros((len(reads), *GRID.shape), "uint16")
+    for _ in range(2):
+        forget_headers()
+        assert all(outcome.status is ReadStatus.OK for outcome in read_assets(reads, GRID, out))
+        for number, left in enumerate(places[:3]):
+            shift = round((600500 - left) / 10)
+            np.testing.assert_array_equal(out[number], unique_pixels(256, 300, seed=number)[0, 70:118, shift : shift + 64])
+        assert (out[3] == 9).all()
+
+
+@pytest.mark.parametrize("factor", [(1, 1), (2, 2), (3, 2), (1, 4)])
+def test_repeated_pixels_cover_what_they_should(factor: tuple[int, int]) -> None:
+    rng = np.random.default_rng(3)
+    window = rng.integers(1, 1000, (5, 6), "uint16")
+    whole = np.repeat(np.repeat(window, factor[0], 0), factor[1], 1)
+    for top in range(-4, 6):
+        for left in range(-4, 6):
+            out, expected = np.zeros((9, 11), "uint16"), np.zeros((9, 11), "uint16")
+            rows, columns = np.mgrid[:9, :11]
+            y, x = rows + top, columns + left
+            inside = (y >= 0) & (x >= 0) & (y < whole.shape[0]) & (x < whole.shape[1])
+            expected[inside] = whole[y[inside], x[inside]]
+            _resample._repeat(Placement(0, (0, 5), (0, 6), "repeat", (top, left), factor, Affine.identity()), window, out)
+            np.testing.assert_array_equal(out, expected)
+
+
+def test_tiles_go_before_headers() -> None:
+    async def order() -> list[str]:
+        slots, done = Slots(1), []
+
+        async def ask(name: str, turn: Any) -> None:
+            async with turn:
+                await asyncio.sleep(0)
+                done.append(name)
+
+        await asyncio.gather(ask("h1", slots.headers), ask("h2", slots.headers), ask("t1", slots.tiles), ask("t2", slots.tiles))
+        return done
+
+    assert asyncio.run(order()) == ["h1", "t1", "t2", "h2"]
+
+
+def test_a_slot_given_to_one_that_gave_up_is_handed_on() -> None:
+    async def run() -> bool:
+        slots = Slots(1)
+        await slots.tiles.__aenter__()
+        waiting = [asyncio.ensure_future(slots.tiles.__aenter__()) for _ in range(2)]
+        await asyncio.sleep(0)
+        await slots.tiles.__aexit__()
+        waiting[0].cancel()
+        await asyncio.wait_for(waiting[1], 2)
+        return waiting[0].cancelled()
+
+    assert asyncio.run(run())
 
 
 def test_arguments_are_checked_before_any_request(world: World) -> None:

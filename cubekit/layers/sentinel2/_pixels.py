@@ -227,6 +227,7 @@ def _account(request: LayerRequest, outcomes: Sequence[AssetOutcome], failures: 
         requests=sum(outcome.requests for outcome in outcomes),
         bytes=sum(outcome.bytes for outcome in outcomes),
         retries=sum(outcome.retries for outcome in outcomes),
+        misses=sum(outcome.misses for outcome in outcomes),
     )
     if not failures:
         return
