@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,9 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with (stage, done, all)."""
 
 _MAX_REREADS = 2
+_AHEAD = 1
+"""Tiles that are read while others are coded."""
+
 _GIB = 2**30
 
 
@@ -111,7 +115,7 @@ def detect_events(
     memory
         Budget in bytes for the tiles of all workers together; tiles are made to fit it, whatever the grid.
     workers
-        Threads; default the number of CPUs.
+        Threads that compute; default the number of CPUs. One more reads ahead.
     client
         A dask.distributed client to run the tiles on (``daily_store`` must be a path that its workers see).
     overwrite
@@ -143,7 +147,8 @@ def detect_events(
     grid, units = LatLonGrid.of(ds), str(ds["t2m_max"].attrs["units"])
     _check_table(table, grid, units)
     chunks, itemsize = source_chunks(ds), max(ds[name].dtype.itemsize for name in INPUTS)
-    tiling = plan_tiles(plan, grid.shape, chunks, itemsize, memory, cpus)
+    ahead = _AHEAD if client is None else 0
+    tiling = plan_tiles(plan, grid.shape, chunks, itemsize, memory, cpus + ahead)
     mask = land_of(ds, land)
     with building(out_store, overwrite=overwrite) as folder:
         work = folder / ".work"
@@ -198,12 +203,20 @@ def _check_table(table: xr.Dataset | None, grid: LatLonGrid, units: str) -> None
 
 def _scan_all(job: Job, tiling: Tiling, land: npt.NDArray[np.bool_], workers: int, client: Any, progress: Progress | None) -> None:
     items = [(tile, land[slice(*tile.rows), slice(*tile.columns)]) for tile in tiling.tiles]
-    extents = np.array(_run(functools.partial(_scan, job), items, workers, client, progress, "codes"))
+    if client is None:
+        task, threads = functools.partial(_scan_in_turn, job, threading.Semaphore(workers)), workers + _AHEAD
+    else:
+        task, threads = functools.partial(_scan, job), workers
+    extents = np.array(_run(task, items, threads, client, progress, "codes"))
     check_extent(np.stack([extents[:, :, 0].min(0), extents[:, :, 1].max(0)], axis=1), job.units, job.plan.days.size)
 
 
 def _scan(job: Job, item: tuple[Tile, npt.NDArray[np.bool_]]) -> npt.NDArray[np.float64]:
     return scan_tile(job, *item)
+
+
+def _scan_in_turn(job: Job, turn: threading.Semaphore, item: tuple[Tile, npt.NDArray[np.bool_]]) -> npt.NDArray[np.float64]:
+    return scan_tile(job, *item, turn=turn)
 
 
 def _paint(job: Job, tile: Tile) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -92,10 +93,18 @@ class Job:
     thresholds: str | xr.Dataset | None
 
 
-def scan_tile(job: Job, tile: Tile, land: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """Read, code and write one tile and spill its runs; returns the extremes of its inputs (3, 2)."""
+def scan_tile(
+    job: Job, tile: Tile, land: npt.NDArray[np.bool_], *, turn: AbstractContextManager[Any] | None = None
+) -> npt.NDArray[np.float64]:
+    """Read, code and write one tile and spill its runs; returns the extremes of its inputs (3, 2). `turn` is held once it is read."""
+    inputs = job.source.read(tile)
+    with turn or nullcontext():
+        return _code_tile(job, tile, land, inputs)
+
+
+def _code_tile(job: Job, tile: Tile, land: npt.NDArray[np.bool_], inputs: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float64]:
     rows, columns = slice(*tile.rows), slice(*tile.columns)
-    result = scan(job.plan, job.source.read(tile), land.ravel(), _given(job, rows, columns))
+    result = scan(job.plan, inputs, land.ravel(), _given(job, rows, columns))
     check_extent(result.extent, job.units, days=0)
     root = zarr.open_group(job.store, mode="r+")
     shape = (tile.rows[1] - tile.rows[0], tile.columns[1] - tile.columns[0])

@@ -16,6 +16,10 @@ import platformdirs
 
 __all__ = ["DiskCache"]
 
+_GIB = 2**30
+_written: dict[Path, int] = {}
+"""Bytes of chunks that this process has put below a root since it last looked how many there are."""
+
 
 def _default_root() -> Path:
     return Path(os.environ.get("CUBEKIT_CACHE_DIR") or platformdirs.user_cache_path("cubekit")) / "climate"
@@ -31,9 +35,12 @@ class DiskCache:
     ----------
     root
         Folder; by default ``$CUBEKIT_CACHE_DIR/climate``, else the user's cache folder.
+    chunk_bytes
+        How much raw chunks may take; the least recently used go first. Processes that fill the cache together may each exceed it by 1/16.
     """
 
     root: Path = field(default_factory=_default_root)
+    chunk_bytes: int = 20 * _GIB
 
     def path(self, *key: str) -> Path:
         """File of `key`; its first part, which may hold a URL, is hashed."""
@@ -75,3 +82,28 @@ class DiskCache:
             if temporary:
                 with suppress(OSError):
                     os.unlink(temporary)
+
+    def put_bounded(self, path: Path, value: bytes) -> None:
+        """Store a raw chunk, and make room where chunks take too much."""
+        if len(value) > self.chunk_bytes:
+            return
+        self.put(path, value)
+        written = _written.get(self.root, self.chunk_bytes) + len(value)
+        if written > self.chunk_bytes // 16:
+            self._trim()
+            written = 0
+        _written[self.root] = written
+
+    def _trim(self) -> None:
+        found = []
+        for path in self.root.glob("*/chunks/*/*"):
+            with suppress(OSError):
+                status = path.stat()
+                found.append((status.st_mtime, status.st_size, path))
+        surplus = sum(size for _, size, _ in found) - self.chunk_bytes
+        for _, size, path in sorted(found):
+            if surplus <= 0:
+                break
+            with suppress(OSError):
+                path.unlink()
+            surplus -= size

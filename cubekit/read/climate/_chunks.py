@@ -13,6 +13,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from cubekit.read.climate._cache import DiskCache
+from cubekit.read.climate._kept import SETTLED
 
 __all__ = ["ChunkReader", "Place"]
 
@@ -22,9 +23,6 @@ Place = tuple[int, int]
 _BLOCK_BYTES: Final = 64 * 2**20
 _KEPT_HOURS: Final = 720
 """Kept series are of whole stored chunks, but not shorter than this: a file for every hour helps nobody."""
-
-_SETTLED: Final = np.timedelta64(120, "D")
-"""ERA5T becomes ERA5 after two to three months: what is younger than this before a store's end is not kept on disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +126,7 @@ class ChunkReader:
         if missing:
             fresh = self._read(block, missing)
             times = self.data["time"].values
-            settled = times[block.stop - 1] <= times[-1] - _SETTLED
+            settled = times[block.stop - 1] <= times[-1] - SETTLED
             for i, place in enumerate(missing):
                 found[place] = fresh[:, i]
                 if settled:

@@ -22,6 +22,7 @@ from cubekit.climate import canonical_hourly, canonical_names
 from cubekit.errors import AccessDeniedError, CubekitError, InputError, ReadError
 from cubekit.read.climate._cache import DiskCache
 from cubekit.read.climate._credentials import require_safe_host
+from cubekit.read.climate._kept import KeptChunks
 from cubekit.redact import redact, unsigned
 
 __all__ = ["READ_ERRORS", "as_read_error", "cell_heights", "is_remote", "open_era5", "open_raw"]
@@ -130,7 +131,13 @@ def open_raw(path: str, options: Mapping[str, Any], cache: DiskCache | None, chu
         if is_remote(path):
             if path.lower().endswith(_NETCDF):
                 return xr.open_dataset(_download(path, options, cache or DiskCache()), chunks=chunks)
-            return _open_zarr(ObjectStore(_object_store(path, options), read_only=True), path, chunks)
+            remote = ObjectStore(_object_store(path, options), read_only=True)
+            if cache is None:
+                return _open_zarr(remote, path, chunks)
+            kept = KeptChunks(remote, unsigned(path), cache)
+            data = _open_zarr(kept, path, chunks)
+            kept.learn(data)
+            return data
         if not Path(path).exists():
             raise ReadError(f"{path} does not exist", remedy="Check the path", href=path)
         return _open_zarr(path, path, chunks) if _is_zarr(path) else xr.open_dataset(path, chunks=chunks)
