@@ -18,7 +18,8 @@ from cubekit.climate._conventions import Convention, check_convention, detect_co
 from cubekit.climate._days import Date, Day, DayAxis, solar_offset
 from cubekit.climate._hours import HourBlocks
 from cubekit.climate._hygiene import canonical_hourly
-from cubekit.climate._ranges import check_totals
+from cubekit.climate._radiation import extraterrestrial_daily
+from cubekit.climate._ranges import check_sunshine, check_totals
 from cubekit.climate._reference import asce_hourly, fao56_daily
 from cubekit.climate._table import ReferenceMethod, daily_dataset, describe
 from cubekit.climate._variables import DAILY
@@ -71,6 +72,11 @@ def _mean_elevation(table: dict[str, FloatArray]) -> FloatArray | None:
     valid = np.isfinite(table["sp"])
     mean = np.where(valid, table["sp"], 0.0).sum(axis=0) / np.maximum(valid.sum(axis=0), 1)
     return np.where(valid.any(axis=0), elevation_from_pressure(np.maximum(mean, 1e4) / 1e3), np.nan)
+
+
+def _outside(axis: DayAxis, ndim: int, latitude: FloatArray) -> FloatArray:
+    days = pd.DatetimeIndex(axis.days).dayofyear.to_numpy(dtype=np.float64)
+    return extraterrestrial_daily(latitude, days.reshape((-1,) + (1,) * (ndim - 1)))
 
 
 def _fao56(axis: DayAxis, table: dict[str, FloatArray], latitude: FloatArray, elevation: FloatArray) -> FloatArray:
@@ -190,6 +196,8 @@ def daily_table(
     table = _columns(hours, min_hours)
     height, note = _elevation(elevation, table)
     north, east = _position(tidy, "latitude", latitude), _position(tidy, "longitude", longitude)
+    if "ssrd" in table and north is not None:
+        check_sunshine(table["ssrd"], _outside(axis, table["ssrd"].ndim, north), str(tidy["ssrd"].attrs["source_units"]))
     if {"t2m_min", "d2m_mean", "wind_speed", "ssrd"} <= table.keys() and north is not None:
         if et0 == "fao56":
             table["et0"] = _fao56(axis, table, north, height)

@@ -212,5 +212,7 @@ def canonical_hourly(data: xr.Dataset) -> xr.Dataset:
         )
     ordered = _order_time(_resolve_expver(named) if "time" in named.dims else named)
     variables = {str(name): _convert(str(name), array, rates) for name, array in ordered.data_vars.items()}
+    if "preliminary" in ordered.coords:
+        ordered = _record_expver(ordered, ordered["preliminary"].values != 0)
     attrs = {key: ordered.attrs[key] for key in ("expver",) if key in ordered.attrs}
     return xr.Dataset(variables, coords=ordered.coords, attrs=attrs)

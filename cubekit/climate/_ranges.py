@@ -10,7 +10,7 @@ import numpy as np
 from cubekit.climate._variables import HOURLY, conversion
 from cubekit.errors import InputError, ScienceWarning
 
-__all__ = ["check_range", "check_totals"]
+__all__ = ["check_range", "check_sunshine", "check_totals"]
 
 
 def check_range(name: str, values: np.ndarray, stated: str, hours: float = 1.0) -> None:
@@ -52,11 +52,38 @@ def check_totals(name: str, days: np.ndarray, stated: str) -> None:
         problem = f"the sunniest day has {1e6 * float(np.fmax.reduce(days, axis=None)):.4g} J m-2; the values look like W m-2"
     if problem:
         raise InputError(f"{name} is labelled {stated!r} but {problem}", remedy="Correct the units attribute, or the values", variable=name)
-    if name == "tp" and enough.any() and stated.startswith(("mm", "kg")) and float(np.max(mean, where=enough, initial=0.0)) < 0.01:
+    long = count >= 30
+    if name == "tp" and long.any() and stated.startswith(("mm", "kg")) and 0.0 < float(np.max(mean, where=long, initial=0.0)) < 0.01:
         warnings.warn(
             f"tp is labelled {stated!r} and averages {float(np.max(mean)):.2g} mm a day: drier than any desert, or in metres",
             ScienceWarning,
             stacklevel=3,
+        )
+
+
+def check_sunshine(days: np.ndarray, outside: np.ndarray, stated: str) -> None:
+    """Raise InputError where the ground gets next to none of the sun above it, as W m-2 called J m-2 would have it.
+
+    Parameters
+    ----------
+    days
+        Daily global radiation (day, ...), MJ m-2.
+    outside
+        Extraterrestrial radiation of the same days, MJ m-2; broadcasts against `days`.
+    stated
+        The unit in the file.
+
+    Notes
+    -----
+    The thickest clouds let through some hundredths; W m-2 summed as J m-2 leave at most 0.0003. Polar night decides nothing.
+    """
+    lit = np.isfinite(days) & (outside > 1.0)
+    ground, above = float(np.sum(days, where=lit)), float(np.sum(np.broadcast_to(outside, days.shape), where=lit))
+    if 0.0 < ground < 1e-3 * above:
+        raise InputError(
+            f"ssrd is labelled {stated!r} but only {ground / above:.2g} of the sun above reaches the ground; the values look like W m-2",
+            remedy="Correct the units attribute, or the values",
+            variable="ssrd",
         )
 
 

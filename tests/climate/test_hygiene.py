@@ -71,6 +71,27 @@ def test_watts_called_joules_are_refused():
         climate.daily_table(relabel(half, "ssrd", half["ssrd"].values / 3600, "J m**-2"), "era5")
 
 
+def test_a_few_days_show_watts_called_joules_where_the_sun_stands(hours):
+    few = relabel(hours, "ssrd", hours["ssrd"].values / 3600, "J m**-2")
+    with pytest.raises(InputError, match=r"ssrd is labelled 'J m\*\*-2' but only .* the values look like W m-2"):
+        climate.daily_table(few, "era5")
+    dark = few.assign_coords(latitude=-80.0)
+    # In polar night next to no radiation is right.
+    assert np.isfinite(climate.daily_table(dark, "era5")["ssrd"]).any()
+
+
+def test_a_month_shows_metres_called_mm(hours):
+    with pytest.warns(ScienceWarning, match="or in metres"):
+        climate.daily_table(relabel(hours, "tp", hours["tp"].values, "mm"), "era5")
+
+
+def test_what_is_canonical_already_keeps_its_count_of_preliminary_hours(hours):
+    early = hours.assign_coords(expver=("time", np.where(np.arange(hours.sizes["time"]) < 400, "0001", "0005")))
+    once = climate.canonical_hourly(early)
+    series = xr.Dataset({name: array for name, array in once.data_vars.items()}, coords=once.coords)
+    assert climate.canonical_hourly(series).attrs["expver"] == once.attrs["expver"] == "final (0001): 400 h, preliminary (0005): 321 h"
+
+
 @pytest.mark.parametrize(
     ("name", "units", "factor", "offset"),
     [("t2m", "degC", 1, -273.15), ("t2m", "°C", 1, -273.15), ("tp", "mm", 1e3, 0), ("tp", "kg m**-2", 1e3, 0), ("sp", "hPa", 0.01, 0),
