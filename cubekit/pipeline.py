@@ -43,7 +43,7 @@ def build_cube(recipe: Recipe, site: Site, out: str, *, overwrite: bool = False,
     request = LayerRequest(site, recipe.grid.around(site), recipe.time.range, session or Session(), Tally())
     with request.session.building(target) as own:
         path, scenes = _built(recipe, replace(request, session=own), out, overwrite)
-    cost, seconds = request.tally, time.perf_counter() - began
+    cost, seconds = request.tally, round(time.perf_counter() - began, 3)
     return BuildResult(path, content_digest(path), scenes, cost.holes, cost.requests, cost.bytes, cost.retries, seconds)
 
 
