@@ -196,7 +196,8 @@ def _points(axes: Axes, x: FloatArray, y: FloatArray, group: list[Any] | None, g
         marker = "o" if number < len(_COLOURS) else "^"
         axes.scatter(x[chosen], y[chosen], color=colour, marker=marker, label=f"{name} ({np.count_nonzero(chosen):,})", **style)
     legend = axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.03), ncols=min(len(names), 10), frameon=False, fontsize=9)
-    legend.set_title(f"{group_name} (number of sites)", prop={"size": 9})
+    legend.set_title(f"{group_name} (number of sites)")
+    legend.get_title().set_fontsize(9)
     for handle in legend.legend_handles:
         assert isinstance(handle, PathCollection)
         handle.set_alpha(1)
