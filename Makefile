@@ -57,7 +57,7 @@ $(VENV)/bin/uv:
 	$(BIN)/python -m pip install --quiet "uv>=0.5"
 
 $(VENV)/.run: pyproject.toml uv.lock | $(VENV)/bin/uv
-	$(BIN)/uv sync --quiet --frozen --inexact
+	$(BIN)/uv sync --quiet --frozen --inexact --extra publish --extra climate
 	touch $@
 
 $(VENV)/.dev: pyproject.toml uv.lock | $(VENV)/bin/uv

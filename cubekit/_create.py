@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ def create(
     edge_size: float = 128,
     units: str = "px",
     resolution: float = 10,
-    stac: str | Mapping[str, str | Sequence[str]] = PLANETARY_COMPUTER,
+    stac: str | os.PathLike[str] | Mapping[str, str | Sequence[str]] = PLANETARY_COMPUTER,
     gee: bool = False,
     stackstac_kw: Mapping[str, Any] | None = None,
     *,
@@ -127,7 +128,7 @@ def _requests(collection: Any, stac: Any, bands: Any) -> list[tuple[str, str, li
     names = [collection] if isinstance(collection, str) else list(collection)
     if not names or not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
         raise InputError(f"collection {collection!r} is not a name or distinct names", remedy="Give for example 'sentinel-2-l2a'")
-    places = dict.fromkeys(names, stac)
+    places = dict.fromkeys(names, os.fspath(stac) if isinstance(stac, os.PathLike) else stac)
     if isinstance(stac, Mapping):
         places = {name: where for where, held in stac.items() for name in ([held] if isinstance(held, str) else held)}
         if set(places) != set(names):

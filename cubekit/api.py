@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def make_recipe(
     units: str | None = None,
     resolution: float | None = None,
     bands: Sequence[str] | str | None = None,
-    catalog: str | Sequence[str] | None = None,
+    catalog: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     collection: str | None = None,
     nbar: str | None = None,
     session: Session | None = None,
@@ -71,8 +72,8 @@ def make_recipe(
     else:
         content, source = {"name": "cube", "layers": [{"kind": "sentinel2"}]}, "options"
     _put(content, "grid", edge_size=edge_size, units=units, resolution=resolution)
-    names = [band.name for band in sentinel2_bands([bands] if isinstance(bands, str) else bands)] if bands is not None else None
-    catalogs = [catalog] if isinstance(catalog, str) else list(catalog) if catalog is not None else None
+    names = [band.name for band in sentinel2_bands(_several(bands, "bands"))] if bands is not None else None
+    catalogs = [os.fspath(one) for one in _several(catalog, "catalog")] if catalog is not None else None
     options = {"bands": names, "catalog": catalogs, "collection": collection, "nbar": nbar}
     given = {key: value for key, value in options.items() if value is not None}
     layers = [dict(layer) if isinstance(layer, Mapping) else {"kind": layer} for layer in content.get("layers", [])]
@@ -90,6 +91,16 @@ def make_recipe(
         known = (session or Session()).catalog(tuple(catalogs)).days(collection or S2) if catalogs else None
         content["time"] = _default_days(start, end, known)
     return parse_recipe({**content, "layers": layers}, source=source)
+
+
+def _several(given: Any, option: str) -> list[Any]:
+    """One name (or path), or several, as a list."""
+    if isinstance(given, (str, os.PathLike)):
+        return [given]
+    names = list(given) if isinstance(given, Iterable) else [given]
+    if not all(isinstance(one, (str, os.PathLike)) for one in names):
+        raise InputError(f"{option} {given!r} is no name and no list of names", remedy="Give text, or a list of texts")
+    return names
 
 
 def _put(content: dict[str, Any], key: str, **values: Any) -> None:

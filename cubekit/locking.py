@@ -33,6 +33,10 @@ class Lock:
     def __init__(self, recipe: Recipe, site: Site, pins: Pins) -> None:
         self.recipe, self.site, self.pins = recipe, site, pins
 
+    def __repr__(self) -> str:
+        items = sum(len(found) for found in self.pins.items.values())
+        return f"<Lock of {self.site.id}: {items} items, {len(self.pins.files)} files>"
+
     def session(self, like: Session | None = None) -> Session:
         """A session that holds builds to the lock, otherwise like the one given."""
         base = like or Session()

@@ -48,7 +48,7 @@ def build_cube(recipe: Recipe, site: Site, out: str, *, overwrite: bool = False,
     request = LayerRequest(site, recipe.grid.around(site), recipe.time.range, session or Session(), Tally())
     with request.session.building(target) as own:
         path, scenes = _built(recipe, replace(request, session=own), out, overwrite)
-    cost, seconds = request.tally, time.perf_counter() - began
+    cost, seconds = request.tally, round(time.perf_counter() - began, 3)
     digest = content_digest(path)
     return BuildResult(path, digest, scenes, cost.holes, cost.requests, cost.bytes, cost.retries, seconds, cost.misses)
 

@@ -101,6 +101,8 @@ def run(
         only_failed=retry_failed,
         limit=limit,
     )
+    if merge and not dry_run:
+        _check_registry()
     jobs = _planned(recipe, sites, out, column, shard)
     if dry_run:
         return _dry(jobs, options.only_failed, limit, as_json)
@@ -109,6 +111,19 @@ def run(
     merged = batch.merge(jobs.root, plan=None if shard else jobs, title=jobs.recipe.title) if merge else None
     _tell(done, merged.registry if merged else "", as_json)
     raise typer.Exit(done.exit_code or (3 if jobs.rejected else 0))
+
+
+def _check_registry() -> None:
+    """Whether the packages of the registry are there, before a night is spent on its cubes."""
+    from importlib.util import find_spec
+
+    from cubekit.errors import InputError
+
+    if missing := [name for name in ("pyarrow", "stac_geoparquet") if find_spec(name) is None]:
+        raise InputError(
+            f"The registry needs {' and '.join(missing)}",
+            remedy="pip install 'cubekit[publish]', or give --no-merge and run `cubekit batch merge` elsewhere",
+        )
 
 
 def _dry(jobs: Plan, only_failed: bool, limit: int | None, as_json: bool) -> None:

@@ -125,4 +125,4 @@ def show(
 
     table = _read(sites, column)
     group = ["none" if value is None else value for value in table.column(by)] if by in table.columns() else None
-    typer.echo(f"{sites_map(table.lon, table.lat, out, group=group)}: {len(table)} sites")
+    typer.echo(f"{sites_map(table.lon, table.lat, out, group=group, group_name=by)}: {len(table)} sites")

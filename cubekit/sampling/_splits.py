@@ -137,10 +137,13 @@ class SplitReport:
         return min(self.sizes) / largest if largest else 1.0
 
     def __str__(self) -> str:
+        finite = np.isfinite(self.min_cross_distance)
+        apart = f"least distance between groups {self.min_cross_distance:.3f} km" if finite else "all sites in one group"
         return (
-            f"{self.sites} sites in {self.clusters} clusters at {self.distance:g} km (largest {self.largest_cluster:.1%}), "
+            f"{self.sites} sites in {self.clusters} cluster{'s' * (self.clusters != 1)} at {self.distance:g} km "
+            f"(largest {self.largest_cluster:.1%}), "
             f"dealt to {len(self.sizes)} groups of {min(self.sizes, default=0)}-{max(self.sizes, default=0)} sites; "
-            f"least distance between groups {self.min_cross_distance:.3f} km; {self.shared_events} events in more than one group"
+            f"{apart}; {self.shared_events} events in more than one group"
         )
 
 

@@ -18,6 +18,7 @@ GREEN, RED, BROWN, BLUE = "#2c7a4b", "#b8382f", "#b9772f", "#2f7fa3"
 _STATUS = (
     ("clear", "clear", "#4f9d69"),
     ("cloudy", "not clear", "#c3ced6"),
+    ("absent", "no acquisition", "#eef1f3"),
     ("outside", "outside footprint", "#efe7d8"),
     ("nodata", "no data at source", "#cdb995"),
     ("masked", "masked", "#8b97b0"),
@@ -109,11 +110,12 @@ def _temperature(axis: Any, temperature: xr.DataArray, *, alone: bool) -> list[A
     values = np.asarray(temperature.values, dtype=float)
     if str(temperature.attrs.get("units", "K")).strip() in ("K", "kelvin"):
         values = values - 273.15
-    window = min(15, values.size)
+    days = temperature["time"].values
+    step = float(np.median(np.diff(days)) / np.timedelta64(1, "D")) if days.size > 1 else 1.0
+    window = max(1, min(round(15 / max(step, 1e-6)), values.size))
     known = np.isfinite(values)
     weights = np.convolve(known, np.ones(window), "same")
     smooth = np.convolve(np.where(known, values, 0.0), np.ones(window), "same") / np.where(weights > 0, weights, np.nan)
-    days = temperature["time"].values
     axis.plot(days, values, color=RED, linewidth=0.3, alpha=0.35)
     (line,) = axis.plot(days, smooth, color=RED, linewidth=1.0, label="2 m temperature")
     quiet(axis, "°C")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from cubekit.reflectance import PixelStatus, SceneClass
+from cubekit.reflectance import CLEAR_CLASSES, PixelStatus, SceneClass
 from cubekit.typing import FloatArray
 
 __all__ = ["Shares", "choose_scenes", "compose", "ndvi", "shares"]
@@ -29,14 +29,15 @@ class Shares:
     nodata: FloatArray
     failed: FloatArray
     masked: FloatArray
+    absent: FloatArray
 
 
 def shares(ds: xr.Dataset) -> Shares:
     """Count pixels by why they are, or are not, usable."""
     steps = ds.sizes["time"]
-    status = np.asarray(ds["pixel_status"].values) if "pixel_status" in ds else np.zeros((steps, ds.sizes["y"], ds.sizes["x"]), np.uint8)
-    cloudy = np.asarray(ds["cloud_mask"].values) == 1 if "cloud_mask" in ds else np.zeros(status.shape, bool)
+    status = np.asarray(ds["pixel_status"].values) if "pixel_status" in ds else _status(ds)
     valid = status == PixelStatus.VALID
+    cloudy = _cloudy(ds, status.shape)
 
     def share(mask: npt.NDArray[np.bool_]) -> FloatArray:
         mean: FloatArray = mask.reshape(steps, -1).mean(axis=1)
@@ -45,11 +46,26 @@ def shares(ds: xr.Dataset) -> Shares:
     return Shares(
         share(valid & ~cloudy),
         share(valid & cloudy),
-        share((status == PixelStatus.OUTSIDE_FOOTPRINT) | (status == PixelStatus.NO_ACQUISITION)),
+        share(status == PixelStatus.OUTSIDE_FOOTPRINT),
         share(status == PixelStatus.NODATA_AT_SOURCE),
         share(status == PixelStatus.READ_FAILED),
         share(status == PixelStatus.MASKED),
+        share(status == PixelStatus.NO_ACQUISITION),
     )
+
+
+def _status(ds: xr.Dataset) -> npt.NDArray[np.uint8]:
+    """Why pixels are empty, of a cube that does not say: that they are, in the bands of the pictures, is all that can be seen."""
+    band = next((ds[name] for name in ("B04", "B8A", "B02") if name in ds), None)
+    if band is None:
+        return np.zeros((ds.sizes["time"], ds.sizes["y"], ds.sizes["x"]), np.uint8)
+    return np.where(np.isnan(band.values), np.uint8(PixelStatus.NODATA_AT_SOURCE), np.uint8(PixelStatus.VALID))
+
+
+def _cloudy(ds: xr.Dataset, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    if "cloud_mask" in ds:
+        return np.asarray(ds["cloud_mask"].values == 1)
+    return ~np.isin(np.asarray(ds["SCL"].values), CLEAR_CLASSES) if "SCL" in ds else np.zeros(shape, bool)
 
 
 def choose_scenes(time: npt.NDArray[np.datetime64], clear: FloatArray, count: int) -> list[int]:
@@ -106,8 +122,7 @@ def ndvi(ds: xr.Dataset) -> FloatArray | None:
     total = infrared + red
     with np.errstate(divide="ignore", invalid="ignore"):
         index = np.where(total > 0.01, (infrared - red) / total, np.nan)
-    if "cloud_mask" in part:
-        index[np.asarray(part["cloud_mask"].values) != 0] = np.nan
+    index[_cloudy(part, index.shape)] = np.nan
     if "SCL" in part:
         index[np.isin(np.asarray(part["SCL"].values), [SceneClass.WATER, SceneClass.SNOW_OR_ICE])] = np.nan
     return _quartiles(index.reshape(index.shape[0], -1))

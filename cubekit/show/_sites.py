@@ -24,7 +24,15 @@ _COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#
 _GRID: dict[str, Any] = {"color": "#d4d4d4", "linewidth": 0.6, "zorder": 1}
 
 
-def sites_map(lon: Float1D, lat: Float1D, path: str | os.PathLike[str], *, group: Sequence[Any] | None = None, title: str = "") -> Path:
+def sites_map(
+    lon: Float1D,
+    lat: Float1D,
+    path: str | os.PathLike[str],
+    *,
+    group: Sequence[Any] | None = None,
+    group_name: str = "group",
+    title: str = "",
+) -> Path:
     """Draw sites on an equal-area map with a graticule and write it as a picture.
 
     Sites that span more than 100 degrees of longitude or 80 of latitude, or come within 15 degrees of a pole, are drawn on the whole
@@ -38,6 +46,8 @@ def sites_map(lon: Float1D, lat: Float1D, path: str | os.PathLike[str], *, group
         File to make: .png, .pdf or .svg.
     group
         Group of each site; gives its colour and a legend with counts (of at most 20 groups, others are drawn as one).
+    group_name
+        What the groups are, over the legend.
     title
         Heading; by default the number of sites.
 
@@ -62,7 +72,7 @@ def sites_map(lon: Float1D, lat: Float1D, path: str | os.PathLike[str], *, group
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(aspect="equal")
     view.frame(axes)
-    _points(axes, *view.project(lon, lat), list(group) if group is not None else None)
+    _points(axes, *view.project(lon, lat), list(group) if group is not None else None, group_name)
     axes.set_title(title or f"{len(lon):,} sites", loc="left", fontsize=13)
     return save(figure, out)
 
@@ -170,7 +180,7 @@ def _degrees(value: float, sides: str, step: float) -> str:
     return f"{abs(value):.{digits}f}°{side}"
 
 
-def _points(axes: Axes, x: FloatArray, y: FloatArray, group: list[Any] | None) -> None:
+def _points(axes: Axes, x: FloatArray, y: FloatArray, group: list[Any] | None, group_name: str) -> None:
     from matplotlib.collections import PathCollection
 
     size = float(np.clip(4e4 / len(x), 3, 40))
@@ -184,8 +194,10 @@ def _points(axes: Axes, x: FloatArray, y: FloatArray, group: list[Any] | None) -
         chosen = own == name
         colour = _COLOURS[number % len(_COLOURS)]
         marker = "o" if number < len(_COLOURS) else "^"
-        axes.scatter(x[chosen], y[chosen], color=colour, marker=marker, label=f"{name}: {np.count_nonzero(chosen):,}", **style)
+        axes.scatter(x[chosen], y[chosen], color=colour, marker=marker, label=f"{name} ({np.count_nonzero(chosen):,})", **style)
     legend = axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.03), ncols=min(len(names), 10), frameon=False, fontsize=9)
+    legend.set_title(f"{group_name} (number of sites)")
+    legend.get_title().set_fontsize(9)
     for handle in legend.legend_handles:
         assert isinstance(handle, PathCollection)
         handle.set_alpha(1)

@@ -133,6 +133,11 @@ def test_options_are_not_called_a_recipe() -> None:
         make_recipe(start="2020-01-01", end="2020-02-01", resolution=-1.0)
     with pytest.raises(InputError, match="No bands are asked for"):
         make_recipe(start="2020-01-01", end="2020-02-01", bands=[])
+    for option in ({"bands": 3}, {"catalog": [None]}):
+        with pytest.raises(InputError, match="is no name and no list of names"):
+            make_recipe(start="2020-01-01", end="2020-02-01", **option)  # type: ignore[arg-type]
+    as_path = make_recipe(start="2020-01-01", end="2020-02-01", catalog=Path("items.json"))
+    assert as_path == make_recipe(start="2020-01-01", end="2020-02-01", catalog=["items.json"])
 
 
 def test_yaml_is_objected_to_on_one_line() -> None:
