@@ -1,7 +1,11 @@
-"""Batches of small cubes on this machine: rate, overhead, scaling, sharing, memory. ``python benchmarks/batch.py`` prints one table.
+"""Batches of small cubes on this machine: rate, overhead, scaling, sharing, memory.
+
+    python benchmarks/batch.py             # prints one table, about ten minutes
+    python benchmarks/batch.py --docs      # also writes it into docs/batch.md
+    python benchmarks/batch.py --quick     # does it run?
 
 The simulated world is served by a local range server that adds latency and counts; sites are small cubes of one granule tile. Run it on a
-quiet machine; ``--quick`` is a smoke test.
+quiet machine.
 """
 
 from __future__ import annotations
@@ -34,28 +38,35 @@ def timed_build(recipe: Any, site: Any, out: str, *, overwrite: bool, session: A
     """`cubekit.pipeline.build_cube` that notes the time spent in reading and the memory held; runs in worker processes."""
     import psutil
 
+    import cubekit.layers.sentinel2 as layer
+    from cubekit import pipeline
     from cubekit.layers.sentinel2 import _metadata, _pixels
-    from cubekit.pipeline import build_cube
 
-    spent = [0.0]
+    spent: dict[str, float] = {}
+    watched = (
+        (_pixels, "read_assets", "reading"), (_metadata, "read_bytes", "reading"),
+        (layer, "correct", "correcting"), (pipeline, "write_cube", "committing"),
+    )  # fmt: skip
 
-    def timer(function: Any) -> Any:
+    def timer(function: Any, what: str) -> Any:
         def call(*arguments: Any, **options: Any) -> Any:
             began = time.perf_counter()
             try:
                 return function(*arguments, **options)
             finally:
-                spent[0] += time.perf_counter() - began
+                spent[what] = spent.get(what, 0.0) + time.perf_counter() - began
 
         return call
 
-    before = _pixels.read_assets, _metadata.read_bytes
-    _pixels.read_assets, _metadata.read_bytes = timer(before[0]), timer(before[1])
+    before = [getattr(module, name) for module, name, _ in watched]
+    for module, name, what in watched:
+        setattr(module, name, timer(getattr(module, name), what))
     try:
-        result = build_cube(recipe, site, out, overwrite=overwrite, session=session)
+        result = pipeline.build_cube(recipe, site, out, overwrite=overwrite, session=session)
     finally:
-        _pixels.read_assets, _metadata.read_bytes = before
-    note = {"id": site.id, "reading": spent[0], "building": result.seconds, "memory": psutil.Process().memory_info().rss}
+        for (module, name, _), function in zip(watched, before, strict=True):
+            setattr(module, name, function)
+    note = {"id": site.id, **spent, "building": result.seconds, "memory": psutil.Process().memory_info().rss}
     with open(os.environ[LOG], "a") as log:
         log.write(json.dumps(note) + "\n")
     return result
@@ -104,13 +115,19 @@ def measure(jobs: Plan, workers: int, server: RangeServer, timeout: float = 900.
     return {
         "sites": len(notes),
         "rate": (len(notes) - warm) / (_moment(outcomes[-1]) - _moment(outcomes[warm - 1])) * 60 if warm else 0.0,
-        "reading": statistics.median(note["reading"] for note in notes[warm:]),
-        "building": statistics.median(note["building"] for note in notes[warm:]),
+        **{what: statistics.median(note[what] for note in notes[warm:]) for what in ("reading", "correcting", "committing", "building")},
+        "headers": _headers(served["ranges"]),
         "own": _own_time(outcomes[warm:]) if workers == 1 else float("nan"),
         "requests": served["requests"] / len(notes),
         "megabytes": served["bytes"] / 1e6 / len(notes),
         "memory": [note["memory"] for note in notes],
     }
+
+
+def _headers(ranges: list[list[Any]]) -> float:
+    """How often the header of a raster was asked for, on average."""
+    asked = [path for path, first, *_ in ranges if first == 0 and path.endswith(".tif")]
+    return len(asked) / max(len(set(asked)), 1)
 
 
 def _moment(outcome: Outcome) -> float:
@@ -130,47 +147,85 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few sites: does it run?")
     parser.add_argument("--latency", type=float, default=20.0, help="milliseconds to the first byte")
     parser.add_argument("--repeat", type=int, default=5, help="runs of rate and scaling; the median counts")
+    parser.add_argument("--docs", action="store_true", help="write the table into docs/batch.md")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     options = parser.parse_args()
+    if options.quick and options.docs:
+        parser.error("a quick run is no measurement: --docs needs a full one")
+    found = run_all(options)
+    table = report(found)
+    print("\n".join(table))
+    if options.json:
+        options.json.write_text(json.dumps(found))
+    if options.docs:
+        page = HERE.parent / "docs" / "batch.md"
+        begin, end = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
+        head, rest = page.read_text().split(begin)
+        page.write_text(f"{head}{begin}\n" + "\n".join(table) + f"\n{end}" + rest.split(end)[1])
+
+
+def run_all(options: argparse.Namespace) -> dict[str, Any]:
+    """All measures, told as they come."""
     repeat = 1 if options.quick else options.repeat
     count, shared, many = (4, [3], 0) if options.quick else (60, [1, 10, 100], 1000)
     world = ensure_world()
     found: dict[str, Any] = {}
+
+    def tell(key: str, entry: dict[str, Any]) -> None:
+        shown = {name: round(value, 4) for name, value in entry.items() if name != "memory"}
+        print(f"{time.strftime('%H:%M:%S')} {key}: {shown}", file=sys.stderr, flush=True)
+
     with tempfile.TemporaryDirectory() as scratch, RangeServer(world.catalog.parent, latency=options.latency / 1000) as server:
         folder = Path(scratch)
         catalog = serve_catalog(world, server.url, folder)
         year = recipe_for(catalog, 16 if options.quick else 64, "2022-01-01", "2022-03-31" if options.quick else "2022-12-31")
-        for workers in (1,) if options.quick else (1, 2):
-            runs = [measure(plan(year, sites_of(world, count), f"{folder}/w{workers}-{n}"), workers, server) for n in range(repeat)]
-            found[f"workers {workers}"] = {key: statistics.median(one[key] for one in runs) for key in runs[0] if key != "memory"}
-            print(f"{workers} worker(s): {found[f'workers {workers}']['rate']:.0f} sites/min", file=sys.stderr)
+        runs: dict[int, list[dict[str, Any]]] = {1: []} if options.quick else {1: [], 2: []}
+        for n in range(repeat):
+            # In turns, so that whatever else the machine does befalls both.
+            for workers, done in runs.items():
+                done.append(measure(plan(year, sites_of(world, count), f"{folder}/w{workers}-{n}"), workers, server))
+                tell(f"{workers} worker(s), run {n + 1}", done[-1])
+        for workers, done in runs.items():
+            found[f"workers {workers}"] = {key: statistics.median(one[key] for one in done) for key in done[0] if key != "memory"}
         small = recipe_for(catalog, 16, "2022-05-01", "2022-06-30")
         for number in shared:
-            found[f"shared {number}"] = measure(plan(small, sites_of(world, number), f"{folder}/g{number}"), 1, server)
+            for workers in (1, 2) if number > 10 else (1,):
+                key = f"shared {number} {workers}"
+                found[key] = measure(plan(small, sites_of(world, number), f"{folder}/g{number}-{workers}"), workers, server)
+                tell(key, found[key])
         if many:
             tiny = recipe_for(catalog, 8, "2022-05-01", "2022-05-31")
             found["many"] = measure(plan(tiny, sites_of(world, many), f"{folder}/many"), 1, server)
-    report(found)
-    if options.json:
-        options.json.write_text(json.dumps(found))
+            tell("many", found["many"])
+    return found
 
 
-def report(found: dict[str, Any]) -> None:
-    """Print the table."""
+def report(found: dict[str, Any]) -> list[str]:
+    """The table."""
     one = found["workers 1"]
-    print(f"| sites per minute, 1 worker | {one['rate']:.0f} |")
-    print(f"| of a site: reading; building beyond reading; batch beyond building, ms | {one['reading'] * 1e3:.0f}; ", end="")
-    print(f"{(one['building'] - one['reading']) * 1e3:.0f}; {one['own'] * 1e3:.1f} |")
+    rest = one["building"] - one["reading"] - one["correcting"] - one["committing"]
+    beyond = one["building"] - one["reading"] + (0.0 if one["own"] != one["own"] else one["own"])
+    parts = (one["reading"], one["correcting"], one["committing"], rest, one["own"])
+    lines = [
+        "| what | measured |",
+        "|---|---|",
+        f"| sites per minute, 1 worker | {one['rate']:.0f} |",
+        f"| a site beyond reading, ms | {beyond * 1e3:.0f} |",
+        "| of a site: reading; correcting; committing; the rest of the build; between two builds, ms | "
+        + "; ".join(f"{part * 1e3:.0f}" for part in parts) + " |",
+    ]  # fmt: skip
     if two := found.get("workers 2"):
-        print(f"| two workers against one, one thread each | {two['rate'] / one['rate']:.2f}x |")
+        lines.append(f"| two workers against one, one thread each | {two['rate'] / one['rate']:.2f}x |")
     for key, entry in found.items():
         if key.startswith("shared"):
-            print(f"| requests and MB per site, {key.split()[1]} in a granule | {entry['requests']:.1f}; {entry['megabytes']:.2f} |")
+            _, number, workers = key.split()
+            told = f"{entry['requests']:.1f}; {entry['megabytes']:.2f}; {entry['headers']:.2f}"
+            lines.append(f"| {number} sites in a granule, {workers} worker(s): requests and MB per site, requests per header | {told} |")
     if many := found.get("many"):
         memory = [statistics.median(many["memory"][int(at * (len(many["memory"]) - 20)) :][:20]) / 1e6 for at in (0.1, 0.5, 1.0)]
-        print(
-            f"| memory of the worker after 10, 50, 100 % of {many['sites']} sites, MB | {memory[0]:.0f}; {memory[1]:.0f}; {memory[2]:.0f} |"
-        )
+        told = "; ".join(f"{value:.0f}" for value in memory)
+        lines.append(f"| memory of the worker after 10, 50, 100 % of {many['sites']} sites, MB | {told} |")
+    return lines
 
 
 if __name__ == "__main__":

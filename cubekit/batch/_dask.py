@@ -102,7 +102,10 @@ class _Feed:
                     self.submit()
                 if not self._under_way and (self._stop.gently.is_set() or len(self._queue) == 0):
                     return
-                yield self._next()
+                outcome = self._next()
+                yield outcome
+                if outcome is None:
+                    yield from self._lost()
         finally:
             self._client.cancel(list(self._under_way), force=True)
             self._client.run(close_children, self._token, on_error="ignore")
@@ -117,7 +120,8 @@ class _Feed:
                     return
                 job, attempt = taken
                 key = f"cubekit-{self._token[:8]}-{job.digest[:16]}-{attempt}"
-                where = {"workers": [address], "allow_other_workers": True}
+                # Elsewhere only through `_lost`: dask forgets tasks that prefer a worker which was the last to die.
+                where = {"workers": [address], "allow_other_workers": False}
                 future = self._client.submit(run_in_child, *self._fixed, job, attempt, key=key, pure=False, **where)
                 self._under_way[future] = (address, job, attempt)
                 future.add_done_callback(self._ended.put)
@@ -127,8 +131,19 @@ class _Feed:
             future = self._ended.get(timeout=TICK)
         except Empty:
             return None
+        if future not in self._under_way:  # given up for lost
+            return None
         _, job, attempt = self._under_way.pop(future)
         return self._settle(_outcome(future, job, attempt))
+
+    def _lost(self) -> Generator[Outcome | None]:
+        """Settle the jobs of workers that are gone."""
+        addresses = self._client.scheduler_info(n_workers=-1)["workers"]
+        for future, (address, job, attempt) in list(self._under_way.items()):
+            if address not in addresses and not future.done():
+                del self._under_way[future]
+                self._client.cancel([future], force=True)
+                yield self._settle(_killed(job, attempt, f"the dask worker {address} is gone"))
 
 
 def _check_version(client: Any) -> None:
@@ -148,5 +163,9 @@ def _outcome(future: Any, job: Job, attempt: int) -> Outcome:
         outcome: Outcome = future.result()
         return outcome
     error = future.exception() if future.status == "error" else None
-    lost = Outcome(**base(job), status=Status.KILLED, error=type(error).__name__, message=f"dask lost the job: {str(error)[:300]}")
-    return replace(lost, attempts=attempt, remedy="Look into the logs of the dask workers")
+    return replace(_killed(job, attempt, f"dask lost the job: {str(error)[:300]}"), error=type(error).__name__)
+
+
+def _killed(job: Job, attempt: int, message: str) -> Outcome:
+    lost = Outcome(**base(job), status=Status.KILLED, error="killed", message=message, attempts=attempt)
+    return replace(lost, remedy="Look into the logs of the dask workers")

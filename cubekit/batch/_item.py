@@ -34,9 +34,9 @@ _RESERVED = {
 
 def cube_quality(path: str) -> dict[str, Any]:
     """QA values of a committed cube: shares of valid and clear pixels per year, first and last acquisition, climate cell, checksum."""
-    from cubekit.store import open_cube, qa_row
+    from cubekit.store import stored_row
 
-    return {key: value for key, value in qa_row(open_cube(path)).items() if key not in _KNOWN}
+    return {key: value for key, value in stored_row(path).items() if key not in _KNOWN}
 
 
 def stac_item(job: Job, recipe: Recipe, result: Built, found: Mapping[str, Any], software: Mapping[str, str]) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class Setup:
     engine, cache_dir, threads, memory
         Of the `cubekit.layers.Session`.
     waiting
-        Folder by which the processes of a machine share the patience that a catalogue asks for.
+        Folder by which the processes of a machine share the patience that a catalogue or a host of files asks for.
     """
 
     root: str
@@ -125,8 +125,8 @@ class Task:
     """Runs jobs one after the other in this process; catalogues, headers and caches stay open between them."""
 
     def __init__(self, setup: Setup) -> None:
-        from cubekit.catalog import share_waiting
         from cubekit.layers import Session
+        from cubekit.waiting import share_waiting
 
         share_waiting(setup.waiting or None)
         self._build = resolve(setup.build)

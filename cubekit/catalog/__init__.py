@@ -15,7 +15,6 @@ from cubekit.catalog._question import Moment
 from cubekit.catalog._signing import Signer
 from cubekit.catalog._tables import ENDPOINTS, PROFILES, Endpoint, known_profile
 from cubekit.catalog._userprofile import ProfileSpec
-from cubekit.catalog._waiting import share_waiting
 
 __all__ = [
     "ENDPOINTS",
@@ -36,5 +35,4 @@ __all__ = [
     "Signer",
     "known_profile",
     "open_catalog",
-    "share_waiting",
 ]

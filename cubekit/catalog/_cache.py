@@ -25,6 +25,8 @@ from cubekit.typing import JSON, BBox
 __all__ = ["SearchCache", "tile_boxes"]
 
 FORMAT = 1
+RECENT, LONGEST = 4, 2000
+"""Answers kept in memory, and items of the longest of them: sites come tile by tile, and a recipe asks for several collections."""
 SQUARE = 100_000.0
 """Side of the squares of the military grid that Sentinel-2 tiles are laid out on, m."""
 
@@ -43,6 +45,7 @@ class SearchCache:
     def __init__(self, folder: Path, max_age: float) -> None:
         self.folder, self.max_age = folder, max_age
         self._locks: dict[str, threading.Lock] = {}
+        self._recent: dict[str, tuple[int, list[JSON]]] = {}
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -55,18 +58,38 @@ class SearchCache:
             lock = self._locks.setdefault(digest, threading.Lock())
         with lock:
             path = self.folder / f"search-{digest[:32]}.json.gz"
-            kept = self._read(path)
+            kept = self._again(path)
             if kept is not None:
                 return kept
             features = fetch()
             self._write(path, {"question": question, "features": [unsigned_item(feature) for feature in features]})
             return features
 
-    def _read(self, path: Path) -> list[JSON] | None:
-        """None for what is missing, too old or damaged: it is asked for again."""
+    def _again(self, path: Path) -> list[JSON] | None:
+        """What `_read` gives, and the same object as last time while the file is the same."""
         try:
-            if time.time() - path.stat().st_mtime > self.max_age:
+            stamp = path.stat().st_mtime_ns
+        except OSError:
+            return None
+        if time.time() - stamp / 1e9 > self.max_age:
+            return None
+        known = self._recent.get(path.name)
+        if known is None or known[0] != stamp:
+            features = self._read(path)
+            if features is None:
                 return None
+            known = stamp, features
+        with self._lock:
+            self._recent.pop(path.name, None)
+            if len(known[1]) <= LONGEST:
+                self._recent[path.name] = known
+            while len(self._recent) > RECENT:
+                self._recent.pop(next(iter(self._recent)))
+        return known[1]
+
+    def _read(self, path: Path) -> list[JSON] | None:
+        """None for what is missing or damaged: it is asked for again."""
+        try:
             features = json.loads(gzip.decompress(path.read_bytes()))["features"]
         except (OSError, EOFError, ValueError, KeyError, TypeError):
             return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -30,6 +30,8 @@ from cubekit.typing import JSON
 
 __all__ = ["Catalog", "Source"]
 
+REMEMBERED = 4000
+"""Items that a catalogue keeps at most, so that neighbours need not parse them again."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -73,9 +75,13 @@ class Catalog:
         self._source, self._signer, self._cache, self._share = source, signer, cache, share
         self._table, self._profiles = table, dict(profiles or {})
         self._origin = Origin(self._profile, base, local_root)
+        self._parses: dict[int, tuple[Any, tuple[datetime, datetime], Item]] = {}
 
     def __repr__(self) -> str:
         return f"<Catalog {self.name}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_parses": {}}
 
     def search(
         self,
@@ -184,23 +190,51 @@ class Catalog:
             return self._source.fetch(question)
         return self._cache.get({"catalogue": self.name, **question.as_json()}, lambda: self._source.fetch(question))
 
-    def _parsed(self, raw: Iterable[Any], collection: str, wanted: Wanted) -> list[Item]:
+    def _remember(self, entry: Any, span: tuple[datetime, datetime], item: Item) -> None:
+        """Keep what an entry became, where neighbours will be given the same entry: out of a file, or of a kept answer."""
+        if self._cache is None and not isinstance(self._source, FileSource):
+            return
+        self._parses[id(entry)] = entry, span, item
+        if len(self._parses) > REMEMBERED:
+            for old in list(self._parses)[: REMEMBERED // 2]:
+                self._parses.pop(old, None)
+
+    def _parsed(self, raw: list[Any], collection: str, wanted: Wanted) -> list[Item]:
         items: list[Item] = []
         bad: list[str] = []
         for entry in raw:
             if isinstance(entry, dict) and (entry.get("collection") or collection) != collection:
                 continue
+            if (known := self._parses.get(id(entry))) is not None:
+                _, span, made = known
+                if wanted(*span, made.geometry, made.properties):
+                    items.append(made)
+                continue
             try:
                 if isinstance(entry, dict) and entry.get("collection") is None:
                     entry = {**entry, "collection": collection}
-                if (item := parse_item(entry, self._origin, wanted)) is not None:
+                keep = _Noted(wanted)
+                if (item := parse_item(entry, self._origin, keep)) is not None:
                     items.append(item)
+                    self._remember(entry, keep.span, item)
             except BadItemError as error:
                 bad.append(str(error))
         if bad:
             shown = "; ".join(bad[:3])
             warnings.warn(f"{self.name}: {len(bad)} entries are no valid items and are left out: {shown}", CubekitWarning, stacklevel=3)
         return items
+
+
+class _Noted:
+    """Passes a question on and notes the moments it was asked about."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self.span: tuple[datetime, datetime] = (EPOCH, EPOCH)
+
+    def __call__(self, first: datetime, last: datetime, footprint: JSON | None, properties: JSON) -> bool:
+        self.span = first, last
+        return self._wanted(first, last, footprint, properties)
 
 
 class _Fixed:

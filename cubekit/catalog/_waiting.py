@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
 import threading
 import time
-from pathlib import Path
 from urllib.parse import urlsplit
 
+from cubekit import waiting
 from cubekit.errors import CatalogError
 
-__all__ = ["Throttle", "share_waiting"]
+__all__ = ["Throttle"]
 
 _DOWN = "Try again later, or give a list of catalogues to fall back on"
-_LONGEST = 3600.0
-_folder: Path | None = None
-
-
-def share_waiting(folder: str | os.PathLike[str] | None) -> None:
-    """Share waiting with all processes on this machine that name the same folder: one answer of 429 then holds back all of them.
-
-    Parameters
-    ----------
-    folder
-        Made if needed; None ends sharing. Counts for every catalogue of this process, also for those that are open.
-    """
-    global _folder
-    _folder = Path(folder) if folder is not None else None
-    if _folder is not None:
-        _folder.mkdir(parents=True, exist_ok=True)
-
-
-def _shared_moment(url: str) -> Path | None:
-    host = urlsplit(url).netloc.rpartition("@")[2]
-    return _folder / hashlib.sha256(host.encode()).hexdigest()[:16] if _folder is not None else None
 
 
 class Throttle:
@@ -49,22 +25,12 @@ class Throttle:
         """Let everybody who asks the host of `url` wait for `seconds` from now."""
         with self._lock:
             self._not_before = max(self._not_before, time.monotonic() + seconds)
-        if (file := _shared_moment(url)) is not None and seconds > self._elsewhere(url):
-            # The folder may be gone when those who shared it are.
-            with contextlib.suppress(OSError):
-                staged = file.with_name(f"{file.name}.{os.getpid()}.{threading.get_ident()}")
-                staged.write_text(repr(time.time() + seconds))
-                staged.replace(file)
+        waiting.hold(_host(url), seconds)
 
     @staticmethod
     def _elsewhere(url: str) -> float:
         """Seconds that another process was asked to wait for."""
-        file = _shared_moment(url)
-        try:
-            left = float(file.read_text()) - time.time() if file is not None else 0.0
-        except (OSError, ValueError):
-            return 0.0
-        return min(left, _LONGEST) if left > 0 else 0.0
+        return waiting.left(_host(url))
 
     def wait(self, deadline: float, url: str) -> None:
         """Sleep until requests are allowed again; `CatalogError` at once if that is beyond the deadline."""
@@ -75,3 +41,7 @@ class Throttle:
             raise CatalogError(f"{shown} did not answer in the time allowed for a search", remedy=_DOWN, url=url)
         if pause > 0:
             time.sleep(pause)
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc.rpartition("@")[2]

@@ -58,6 +58,9 @@ class Journal:
         self._lock = threading.Lock()
         self._fd: int | None = None
         self._size, self._open = 0, True
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > max_age:
+                path.unlink()
         if path.exists():
             self._begin()
             self._load()

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urljoin
 
+from cubekit import waiting
 from cubekit.errors import CubekitError
 from cubekit.read._fault import ChangedError, Fault
 from cubekit.read._href import asset_key, check_redirect, local_path, scheme_of
@@ -28,6 +29,8 @@ _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 _REDIRECT = frozenset({301, 302, 303, 307, 308})
 _SIGNED_FOR = 60.0
 _WHOLE = 64 << 20
+_GLANCE = 0.01
+"""Seconds between two looks at what other processes were told."""
 
 
 @dataclass(slots=True)
@@ -174,6 +177,7 @@ class Transport:
         if seconds and source.target is not None and until < deadline:
             host = source.target[1].host
             host.held = max(host.held, until)
+            waiting.hold(f"{host.name}:{host.port}", seconds)
 
     def _may_renew(self, source: Source, renewed: int) -> bool:
         """Once; and again where the newest signature is not that new any more, as with tokens that live for seconds."""
@@ -217,7 +221,8 @@ def _aimed(client: Client, url: str) -> Target:
 
 async def _allowed(source: Source, target: Target, deadline: float) -> None:
     """Wait while the host wants no requests; those that waited come one after the other within a moment."""
-    while (pause := target.host.held - time.monotonic()) > 0:
+    host = f"{target.host.name}:{target.host.port}"
+    while (pause := max(target.host.held - time.monotonic(), waiting.left(host, known_for=_GLANCE))) > 0:
         if time.monotonic() + pause >= deadline:
             raise Fault(ReadStatus.TIMED_OUT, f"{source.key}: {target.host.name} asks to wait longer than there is time")
         await asyncio.sleep(pause * random.uniform(1.0, 1.1))

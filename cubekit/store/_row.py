@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from xarray.conventions import decode_cf_variable
 
 from cubekit.layout import CLIMATE, DIGEST, group_dataset
+from cubekit.location import Location
 from cubekit.reflectance import PixelStatus
+from cubekit.store._local import restore_interrupted
+from cubekit.store._objects import read_array
 
-__all__ = ["qa_row"]
+__all__ = ["qa_row", "stored_row"]
 
 
 def qa_row(tree: xr.DataTree) -> dict[str, Any]:
@@ -40,6 +46,34 @@ def qa_row(tree: xr.DataTree) -> dict[str, Any]:
         "recipe_digest": attrs.get("recipe_digest"),
         "software_versions": attrs.get("software_versions"),
     }
+
+
+def stored_row(target: str | os.PathLike[str]) -> dict[str, Any]:
+    """`qa_row` of a cube at a path or URL; reads flags and times, and opens nothing else.
+
+    Raises
+    ------
+    CommitError
+        For a cube that was not committed, or that cubekit did not write.
+    """
+    location = Location.parse(target)
+    if location.local:
+        restore_interrupted(location)
+    root = location.committed_root()
+    documents = root["consolidated_metadata"]["metadata"]
+
+    def read(paths: Iterable[str]) -> dict[str, xr.Variable]:
+        return {path.rpartition("/")[2]: read_array(location, path, documents[path]) for path in paths if path in documents}
+
+    imagery = read(("time", "pixel_status", "cloud_mask"))
+    if "time" in imagery:
+        imagery["time"] = decode_cf_variable("time", imagery["time"])
+    tree = {"/": xr.Dataset(imagery, attrs=root["attributes"])}
+    if CLIMATE in documents:
+        single = (path for path, entry in documents.items() if path.startswith(f"{CLIMATE}/") and entry.get("shape") == [])
+        distances = read(path for path in single if "distance" in path)
+        tree[f"/{CLIMATE}"] = xr.Dataset(distances, attrs=documents[CLIMATE]["attributes"])
+    return qa_row(xr.DataTree.from_dict(tree))
 
 
 def _place(attrs: Any) -> dict[str, Any]:

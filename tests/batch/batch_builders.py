@@ -117,3 +117,21 @@ current = build
 
 def delegate(recipe, site, out, **more):
     return current(recipe, site, out, **more)
+
+
+def reads(recipe, site, out, *, overwrite, session):
+    """Reads one file again and again for three seconds, while another worker does the same."""
+    from cubekit.read import AssetRead, ReadOptions, forget_headers, read_assets
+
+    folder = Path(os.environ["CUBEKIT_TEST_STATE"])
+    (folder / f"reads-{site.id}").touch()
+    while len(list(folder.glob("reads-*"))) < 2:
+        time.sleep(0.01)
+    until, grid, statuses = time.monotonic() + 3.0, recipe.grid.around(site), set()
+    while time.monotonic() < until:
+        forget_headers()
+        array = np.zeros(grid.shape, np.uint16)
+        read = AssetRead(f"{os.environ['CUBEKIT_TEST_FILES']}/{site.id}.tif", nodata=0)
+        statuses |= {outcome.status.name for outcome in read_assets([read], grid, [array], options=ReadOptions())}
+        time.sleep(0.01)
+    return Result(",".join(sorted(statuses)))

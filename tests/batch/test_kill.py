@@ -119,7 +119,6 @@ def test_builds_killed_at_seeded_moments(where, moments, seed, field, state, tmp
         assert not after & finished or whole, (name, sorted(after & finished))
         saved += len(finished)
         assert {path for site, path, _ in asked if site == name} == set(clean)
-        assert whole or after == set(clean) - finished
     assert saved >= moments
     assert sorted(path for site, path, _ in asked if site == names[-1]) == sorted(clean)
     assert not list((tmp_path / "cache" / "journals").iterdir())

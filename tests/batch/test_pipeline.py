@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import geopandas
+import kill_builders
 import pytest
 
 from cubekit.batch import RunOptions, merge, open_folder, plan, run
@@ -67,3 +68,19 @@ def test_batches_make_the_cubes_that_single_builds_make(executor, jobs_at, refer
     assert (sea.status, sea.trace) == ("nothing", ())
     again = run(jobs, RunOptions(executor="serial"))
     assert [outcome.id for outcome in again.outcomes] == ["sea"]
+
+
+@pytest.mark.slow
+def test_a_dask_worker_that_crashes_changes_no_cube_and_a_poison_site_fails_alone(jobs_at, reference, world, tmp_path):
+    lon, lat = world.sites["centre"]
+    root = str(tmp_path / "out")
+    records = [{"id": name, "lon": lon + n * 1e-3, "lat": lat} for n, name in enumerate(("s0", "s1", "s2", "poison"))]
+    jobs = plan(jobs_at(root).recipe, SiteTable.from_records(records), root)
+    report = run(jobs, RunOptions(executor="dask", workers=2), build=kill_builders.segv)
+    told = {outcome.id: outcome for outcome in report.outcomes}
+    assert report.counts == {"built": 3, "killed": 1}
+    assert {name: outcome.content_digest for name, outcome in told.items() if outcome.built} == reference
+    assert {name: content_digest(f"{root}/cubes/{name}.zarr", recompute=True) for name in reference} == reference
+    assert told["s1"].attempts == 2
+    assert told["poison"].message == "the worker process died of SIGSEGV"
+    assert sorted(path.name for path in (tmp_path / "out" / "cubes").iterdir()) == ["s0.zarr", "s1.zarr", "s2.zarr"]

@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-from cubekit.catalog import share_waiting
 from cubekit.catalog._waiting import Throttle
 from cubekit.errors import CatalogError
+from cubekit.waiting import share_waiting
 
 OTHER = """
 import sys, time
-from cubekit.catalog import share_waiting
+from cubekit.waiting import share_waiting
 from cubekit.catalog._waiting import Throttle
 share_waiting(sys.argv[1])
 began = time.monotonic()

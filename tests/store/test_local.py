@@ -15,7 +15,7 @@ import xarray as xr
 from cubekit.errors import CommitError, InputError
 from cubekit.layout import DIGEST, FORMAT, ROOT_KEY
 from cubekit.location import Location
-from cubekit.store import _local, check_target, content_digest, open_cube, qa_row, sweep, write_cube
+from cubekit.store import _local, check_target, content_digest, open_cube, qa_row, stored_row, sweep, write_cube
 from cubekit.testing.cubes import tiny_cube
 
 
@@ -381,3 +381,7 @@ def test_registry_row(tmp_path: Path) -> None:
     assert west < 12.37 < east
     assert south < 51.34 < north
     assert row["geometry"]["type"] == "Polygon"
+    assert stored_row(tmp_path / "cube.zarr") == row
+    (tmp_path / "cube.zarr/zarr.json").unlink()
+    with pytest.raises(CommitError, match="not a committed cube"):
+        stored_row(tmp_path / "cube.zarr")
