@@ -88,7 +88,7 @@ def test_a_month_shows_metres_called_mm(hours):
 def test_what_is_canonical_already_keeps_its_count_of_preliminary_hours(hours):
     early = hours.assign_coords(expver=("time", np.where(np.arange(hours.sizes["time"]) < 400, "0001", "0005")))
     once = climate.canonical_hourly(early)
-    series = xr.Dataset({name: array for name, array in once.data_vars.items()}, coords=once.coords)
+    series = xr.Dataset(dict(once.data_vars.items()), coords=once.coords)
     assert climate.canonical_hourly(series).attrs["expver"] == once.attrs["expver"] == "final (0001): 400 h, preliminary (0005): 321 h"
 
 
