@@ -24,9 +24,6 @@ FILL = -32768
 NARROW = 2048
 """Pixels of a row up to which c per column fits the first-level cache beside them."""
 
-BLOCK = 16384
-"""Pixels that stay in the cache between two looks at them."""
-
 
 @njit(cache=True)
 def _lose(dn, start, stop, nodata, out, fill):  # type: ignore[no-untyped-def]
@@ -361,7 +358,7 @@ def _narrow_plane(  # type: ignore[no-untyped-def]
             lost += _lose(dn, base + i * width, base + (i + 1) * width, nodata, out, fill)
             i += 1
             continue
-        stop = _last_row(v0, dv, i, min(end, i + max(1, BLOCK // width)), node, corner, nodes.shape[1])
+        stop = _last_row(v0, dv, i, end, node, corner, nodes.shape[1])
         if real > 0:
             before[:] = crossing
             _follow_seams(seams, u0, du, v0 + dv * i, first, last, crossing)
@@ -382,26 +379,20 @@ def _narrow_plane(  # type: ignore[no-untyped-def]
     return clipped, lost
 
 
-@njit(cache=True)
-def _largest_number(dn):  # type: ignore[no-untyped-def]
-    """Largest of some digital numbers, those of int16 taken as unsigned: a bound, which one negative number raises to no use."""
-    top = np.uint16(0)
-    for j in range(dn.shape[0]):
-        top = max(top, np.uint16(dn[j]))
-    return top
-
-
 @njit(cache=True, error_model="numpy")
 def _block(dn, base, begin, end, width, v0, dv, node, add, level, tilt, largest, nodata, fill, out):  # type: ignore[no-untyped-def]
     """Rows that lie below one row of nodes and whose seams stand still: c is ``level + tilt * b``; returns how many were clipped."""
     n = np.int32(level.shape[0])
-    top = _largest_number(dn[base + begin * width : base + (end - 1) * width + n])  # in the loop below, each row would wait for the last
+    top = np.uint16(0)
     for i in range(begin, end):
         start, b = base + i * width, np.float32(v0 + dv * i - node)
         source, target = dn[start : start + n], out[start : start + n]
+        here = np.uint16(0)  # of this row alone, so that no row waits for the one before
         for j in range(n):
             value = (np.float32(source[j]) + add) * (level[j] + tilt[j] * b)
+            here = max(here, np.uint16(source[j]))
             target[j] = _stored(value, fill) if source[j] != nodata else fill
+        top = max(top, here)
     clipped = 0
     if _may_clip(dn.dtype.type(top), add, largest, fill):
         for i in range(begin, end):
