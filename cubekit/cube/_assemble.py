@@ -14,6 +14,7 @@ from cubekit.bands import SENTINEL2
 from cubekit.cube._attributes import flat_attrs
 from cubekit.cube._encode import encode_text, encode_time, is_text, pack_reflectance
 from cubekit.cube._globals import global_attrs
+from cubekit.cube._relief import with_elevation_difference
 from cubekit.cube._tables import ATTRS, AXES, band_attrs
 from cubekit.errors import InputError
 from cubekit.grid import Grid
@@ -46,8 +47,8 @@ def assemble(
     groups
         Datasets by group: ``"/"`` is the imagery, with dims (time, y, x) on `grid` in grid order (y descending); others such as
         ``"climate"`` and ``"events"`` have a ``time`` axis of their own. Reflectance is float (NaN is empty) or int16 (packed, -32768 is
-        empty). Arrays may be lazy or memory maps; they are not read here. What a layer states in attributes is kept; attributes of the
-        imagery become attributes of the cube (``item_hrefs``: the items it was made of).
+        empty). Arrays may be lazy or memory maps; only the elevation is read here, for ``cell_elevation_difference``. What a layer states
+        in attributes is kept; attributes of the imagery become attributes of the cube (``item_hrefs``: the items it was made of).
     grid, site
         Where, and for whom.
     attrs
@@ -84,7 +85,7 @@ def assemble(
     given = {key: value for key, value in given.items() if value is not None}
     tree = {"/": _describe(imagery, "/")}
     tree["/"].attrs = dict(global_attrs(imagery, grid, site, {**imagery.attrs, **given, **(attrs or {})}, created))
-    for name, ds in normal.items():
+    for name, ds in with_elevation_difference(normal, imagery).items():
         tree[f"/{name}"] = _describe(_with_own_axes(ds, name, imagery), name)
     return xr.DataTree.from_dict(tree, name=site.id)
 

@@ -45,6 +45,23 @@ def test_conventions_fit_their_published_schemas() -> None:
         assert set(item) == {"schema_url", "spec_url", "uuid", "name", "description"}
 
 
+@pytest.mark.parametrize(
+    ("own", "altitude", "expected"),
+    [(np.nan, "surface_altitude", 260.0), (-40.0, "surface_altitude", -40.0), (np.nan, "tree_height", np.nan)],
+)
+def test_the_cell_is_compared_with_the_elevation_of_the_cube(own: float, altitude: str, expected: float) -> None:
+    """Only where the climate does not say itself how far its cell lies above the site, and the cube knows its elevation."""
+    groups, grid, site = tiny_groups(3, 8)
+    heights = np.linspace(100, 180, 64, dtype=np.float32).reshape(8, 8)
+    groups["/"]["cop_dem"] = (("y", "x"), heights, {"standard_name": altitude, "units": "m"})
+    coords = {"cell_elevation": ((), 400.0), "cell_elevation_difference": ((), own, {"units": "m", "comment": "estimated"})}
+    groups["climate"] = groups["climate"].assign_coords(coords)
+    climate = group_dataset(assemble(groups, grid, site), "climate")
+    np.testing.assert_allclose(float(climate["cell_elevation_difference"]), expected)
+    said = "estimated; elevation of the site: mean of cop_dem over the cube"
+    assert (climate["cell_elevation_difference"].attrs["comment"] == said) == (expected == 260.0)
+
+
 def test_layers_go_first_then_defaults() -> None:
     groups, grid, site = tiny_groups(3, 8)
     groups["/"]["B04"].attrs = {"long_name": "my red", "wavelength": np.float64(0.66), "nothing": None}

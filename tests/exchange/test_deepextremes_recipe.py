@@ -74,6 +74,9 @@ def test_the_cube_is_whole(paths: tuple[Path, Path]) -> None:
     assert set(cube.children) == {"climate", "events"}
     # The pixels of the right UTM zone: 12.006 E is in zone 33.
     assert cube.attrs["proj:code"] == "EPSG:32633"
+    climate = group_dataset(cube, "climate")
+    above = float(climate["cell_elevation"]) - float(imagery["cop_dem"].mean())
+    assert float(climate["cell_elevation_difference"]) == pytest.approx(above, abs=1e-3)
 
 
 def test_the_export_has_the_published_variables(paths: tuple[Path, Path]) -> None:
