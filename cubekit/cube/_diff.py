@@ -163,7 +163,7 @@ def _values(layer: str, name: str, a: xr.DataArray, b: xr.DataArray, causes: Map
 def _unlike(a: Any, b: Any) -> np.ndarray:
     a, b = np.asarray(a), np.asarray(b)
     unlike = np.asarray(a != b)
-    if a.dtype.kind == "f":
+    if a.dtype.kind in "fcmM" and b.dtype.kind == a.dtype.kind:
         unlike &= ~(np.isnan(a) & np.isnan(b))
     return unlike
 

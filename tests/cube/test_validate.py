@@ -192,6 +192,15 @@ def test_no_difference_between_equal_cubes(tmp_path: Path) -> None:
     assert diff(path, again) == []
 
 
+def test_undefined_times_do_not_differ_from_themselves() -> None:
+    tree = tiny_cube()
+    root = tree.to_dataset()
+    times = root["time"].values.copy()
+    times[0] = np.datetime64("NaT")
+    tree.dataset = root.assign(acquisition_time=("time", times))
+    assert diff(tree, tree.copy()) == []
+
+
 def test_differences_by_layer_time_and_cause() -> None:
     a, b = tiny_cube(12, 8), tiny_cube(12, 8)
     one_pixel(b, "B04", 1234)
