@@ -269,6 +269,9 @@ def cubekit_nbar(job):
     import cubekit.layers.sentinel2
     import cubekit.nbar
     import cubekit.pipeline
+    from cubekit.errors import ScienceWarning
+
+    warnings.simplefilter("error", ScienceWarning)  # a scene that could not be corrected would be cheap
 
     def run():
         out = Path(job["folder"]) / "cube.zarr"
