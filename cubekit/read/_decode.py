@@ -43,6 +43,8 @@ def leading_bytes(level: Level, tile: int, count: int, first: int, last: int, fi
     needed, total = last * level.row_bytes, filled * level.row_bytes
     if level.codec == "zstd":
         needed = -(-needed // _BLOCK) * _BLOCK
+    if needed >= total:
+        return 0, count
     share = needed / total
     stop = int(count * share * (1.02 + 0.08 * (1 - share))) + 512
     return 0, count if stop > 0.94 * count else stop

@@ -42,15 +42,15 @@ _LARGEST = 512 << 20
 
 
 class RemoteFile(io.RawIOBase):
-    """A seekable file over ranges of a source, in blocks of 64 KiB; remembers the fault that ended it."""
+    """A seekable file over ranges of a source, in blocks of 64 KiB, some of them known; remembers the fault that ended it."""
 
-    def __init__(self, source: Source, transport: Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, source: Source, transport: Transport, loop: asyncio.AbstractEventLoop, blocks: dict[int, bytes]) -> None:
         super().__init__()
         self._source = source
         self._transport = transport
         self._loop = loop
         self._at = 0
-        self._blocks: dict[int, bytes] = {}
+        self._blocks = blocks
         self.fault: Fault | None = None
 
     @property
@@ -139,9 +139,11 @@ class _Opener:
 
 
 @contextmanager
-def opened(source: Source, transport: Transport, loop: asyncio.AbstractEventLoop, level: int | None = None) -> Iterator[Any]:
+def opened(
+    source: Source, transport: Transport, loop: asyncio.AbstractEventLoop, blocks: dict[int, bytes], level: int | None = None
+) -> Iterator[Any]:
     """The source as a rasterio dataset; GDAL's complaints become the fault that caused them."""
-    remote = RemoteFile(source, transport, loop)
+    remote = RemoteFile(source, transport, loop, blocks)
     name = f"{uuid.uuid4().hex}.raster"
     settings = {} if level is None else {"overview_level": level}
     try:
@@ -185,11 +187,17 @@ def _each_use(
     asset: Asset, transport: Transport, loop: asyncio.AbstractEventLoop, work: Callable[[Use, Any, CrsLike], bool]
 ) -> dict[int, bool]:
     source, filled = asset.source, {}
-    with opened(source, transport, loop) as dataset:
+    blocks: dict[int, bytes] = {}
+
+    def size_of(level: int) -> tuple[int, int]:
+        with opened(source, transport, loop, blocks, level) as overview:
+            return overview.width, overview.height
+
+    with opened(source, transport, loop, blocks) as dataset:
         for use in asset.uses:
-            describe(source.key, dataset, use)
+            describe(source.key, dataset, use, size_of)
     for level in sorted({use.placement.level for use in asset.uses if use.placement is not None}):
-        with opened(source, transport, loop, level - 1 if level else None) as dataset:
+        with opened(source, transport, loop, blocks, level - 1 if level else None) as dataset:
             for use in asset.uses:
                 if use.placement is not None and use.placement.level == level:
                     crs = crs_of(source.key, dataset, use.read)
@@ -197,8 +205,8 @@ def _each_use(
     return filled
 
 
-def describe(key: str, dataset: Any, use: Use) -> None:
-    """Note placement and nodata of a use, by what GDAL says of the file."""
+def describe(key: str, dataset: Any, use: Use, size_of: Callable[[int], tuple[int, int]]) -> None:
+    """Note placement and nodata of a use, by what GDAL says of the file; `size_of` tells the (width, height) of an overview, from 0."""
     read = use.read
     if read.index > dataset.count:
         raise Fault(ReadStatus.CORRUPT, f"{key} has {dataset.count} bands, and band {read.index} was asked for")
@@ -210,8 +218,11 @@ def describe(key: str, dataset: Any, use: Use) -> None:
     decide_nodata(key, dtype, dataset.nodatavals[read.index - 1], use)
     crs = crs_of(key, dataset, read)
     full = (dataset.width, dataset.height)
-    sizes = [full, *((-(-full[0] // f), -(-full[1] // f)) for f in dataset.overviews(read.index))]
-    level = level_for(sizes, source_per_target(transform, crs, use.grid))
+    ratio = source_per_target(transform, crs, use.grid)
+    # GDAL tells rounded factors; an overview's own size, rounded up or down, is known by opening it.
+    factors = [factor for factor in dataset.overviews(read.index) if factor <= ratio * 1.5]
+    sizes = [full, *(size_of(number) for number in range(len(factors)))]
+    level = level_for(sizes, ratio)
     use.placement = place(transform, crs, sizes[level], level, full, use.grid, read.resampling)
     check_extent(key, use.placement.rows, use.placement.columns)
     allocate(use, dtype, masked(dataset, read.index))
@@ -250,17 +261,14 @@ def _through_window(use: Use, dataset: Any, crs: CrsLike) -> bool:
 def _through_view(use: Use, dataset: Any, crs: CrsLike) -> bool:
     assert use.placement is not None
     assert use.out is not None
-    if use.has_nodata and masked(dataset, use.read.index):
-        return _through_window(use, dataset, crs)  # a view honours either a nodata value or a mask
+    if use.has_nodata and (use.also_nodata is not None or masked(dataset, use.read.index)):
+        return _through_window(use, dataset, crs)  # a view honours one nodata value or a mask
     resampling = "nearest" if use.placement.method in ("copy", "repeat") else use.read.resampling
     # A catalogue's nodata stands beside the file's: only then does the view need one from outside.
     settings = {"src_nodata": use.fill} if use.has_nodata else {}
     use.window = None
-    with warped(dataset, use.grid, resampling, use.fill, **settings) as view:
-        pixels = view.read(use.read.index)
-        if use.also_nodata is not None:
-            pixels[is_fill(pixels, use.also_nodata)] = use.fill
-        use.out[...] = pixels
+    with warped(dataset, crs, use.grid, resampling, use.fill, use.has_nodata, **settings) as view:
+        use.out[...] = view.read(use.read.index)
         use.mask = None
         if not use.has_nodata and not masked(dataset, use.read.index):
             return True

@@ -100,7 +100,7 @@ def _note(read: AssetRead, bounds: BBox, journal: Journal | None, window: Native
 
 
 def _window(read: AssetRead, bounds: BBox, source: Source, transport: Transport, loop: asyncio.AbstractEventLoop) -> NativeWindow:
-    with opened(source, transport, loop) as dataset:
+    with opened(source, transport, loop, {}) as dataset:
         crs_of(source.key, dataset, read)
         inverse = ~checked_transform(source.key, dataset.transform)
         west, south, east, north = bounds

@@ -27,6 +27,7 @@ __all__ = [
     "level_for",
     "moved",
     "place",
+    "reduction",
     "scaled",
     "source_per_target",
 ]
@@ -96,11 +97,27 @@ def moved(transform: Affine, column: int, row: int) -> Affine:
 @lru_cache(maxsize=4096)
 def source_per_target(transform: Affine, crs: CrsLike, grid: Grid) -> float:
     """Full-resolution source pixels per grid pixel, along the axis where there are fewer, at the grid's centre."""
+    steps = _steps(transform, crs, grid)
+    return min(steps) if np.isfinite(steps).all() else 1.0
+
+
+def _steps(transform: Affine, crs: CrsLike, grid: Grid) -> tuple[float, float]:
+    """Source pixels that a step of one grid pixel covers along x and y, at the grid's centre."""
     x = np.array([0.0, 1.0, 0.0]) * grid.resolution + grid.left + grid.resolution * grid.width / 2
     y = grid.top - grid.resolution * grid.height / 2 - np.array([0.0, 0.0, 1.0]) * grid.resolution
     columns, rows = _to_pixels(transform, crs, grid.epsg, x, y)
-    steps = [np.hypot(columns[i] - columns[0], rows[i] - rows[0]) for i in (1, 2)]
-    return float(min(steps)) if np.isfinite(steps).all() else 1.0
+    along_x, along_y = (float(np.hypot(columns[i] - columns[0], rows[i] - rows[0])) for i in (1, 2))
+    return along_x, along_y
+
+
+def reduction(transform: Affine, crs: CrsLike, grid: Grid) -> tuple[float, float]:
+    """Grid pixels per source pixel along the grid's axes (x, y), at its centre: 1 within 5 %, and never more than 1."""
+    scales = []
+    for step in _steps(transform, crs, grid):
+        scale = 1 / step if np.isfinite(step) and step > 1 / 0.95 else 1.0
+        # Short, so that a transform's last digit does not show in pixels.
+        scales.append(float(f"{scale:.6g}"))
+    return scales[0], scales[1]
 
 
 def level_for(sizes: Sequence[tuple[int, int]], ratio: float) -> int:

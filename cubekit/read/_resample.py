@@ -14,7 +14,7 @@ from rasterio.vrt import WarpedVRT
 
 from cubekit.grid import Grid
 from cubekit.read._layout import Use
-from cubekit.read._place import CrsLike, Placement, moved
+from cubekit.read._place import CrsLike, Placement, moved, reduction
 from cubekit.typing import Resampling
 
 __all__ = ["TOLERANCE", "allocate", "finish", "is_fill", "warp", "warped"]
@@ -158,13 +158,19 @@ def warp(
             dataset.write(window, 1)
             if valid is not None:
                 dataset.write_mask(valid != 0)
-        with memory.open() as dataset, warped(dataset, grid, resampling, fill) as view:
+        with memory.open() as dataset, warped(dataset, crs, grid, resampling, fill, has_nodata) as view:
             result: np.ndarray = view.read(1)
     return result
 
 
-def warped(dataset: Any, grid: Grid, resampling: str, fill: float, **settings: Any) -> WarpedVRT:
-    """The view of an open dataset on a grid that all engines share."""
+def warped(dataset: Any, crs: CrsLike, grid: Grid, resampling: str, fill: float, has_nodata: bool, **settings: Any) -> WarpedVRT:
+    """The view of an open dataset (in `crs`) on a grid that all engines share.
+
+    Without nodata none is declared, or GDAL would move valid zeros to 1; what nothing is written to is 0 all the same.
+    The width of GDAL's kernels is given, because it takes it from the sizes of the pieces it warps, which include a margin: a small
+    grid would be blurred.
+    """
+    across, down = reduction(dataset.transform, crs, grid)
     return WarpedVRT(
         dataset,
         crs=CRS.from_epsg(grid.epsg),
@@ -172,7 +178,9 @@ def warped(dataset: Any, grid: Grid, resampling: str, fill: float, **settings: A
         width=grid.width,
         height=grid.height,
         resampling=GdalResampling[resampling],
-        nodata=fill,
+        nodata=fill if has_nodata or np.isnan(fill) else None,
         tolerance=TOLERANCE,
+        XSCALE=across,
+        YSCALE=down,
         **settings,
     )

@@ -238,6 +238,10 @@ def _level(pieces: Pieces, directory: Directory) -> Level:
         reason = f"its compression {compression} is left to GDAL"
     elif number(277, 1) > 1 and any(_differ(directory.values(pieces, tag)) for tag in (258, 339)):
         reason = "its samples differ in type"
+    elif any(kind in (1, 2) for kind in _extra(directory, pieces)):
+        reason = "it has an alpha band"
+    elif depth == 1 and number(277, 1) > 1:
+        reason = "its samples of one bit share bytes"
     elif not (depth == 1 and kind == "u") and (depth not in (8, 16, 32, 64) or not kind or (kind == "f" and depth not in (32, 64))):
         reason = f"its samples have {depth} bits of format {kind or 'unknown'}"
     elif predictor not in (1, 2, 3) or (predictor == 3 and kind != "f") or (predictor == 2 and depth == 1):
@@ -262,6 +266,12 @@ def _level(pieces: Pieces, directory: Directory) -> Level:
         places=(directory.fields[324], directory.fields[325]) if tiled else None,
         reason=reason,
     )
+
+
+def _extra(directory: Directory, pieces: Pieces) -> list[int]:
+    """What samples beyond the colours are: 1 and 2 are alpha."""
+    values = directory.values(pieces, 338)
+    return [] if values is None else [int(value) for value in values]
 
 
 def _geokeys(raw: np.ndarray | None) -> dict[int, int]:

@@ -159,3 +159,17 @@ def test_real_files_agree_with_gdal() -> None:
         outcome = read_assets([AssetRead(str(name))], grid, out, options=options)[0]
         assert not outcome.status.is_hole, (name, outcome)
         np.testing.assert_array_equal(out[0], truth, err_msg=str(name))
+
+
+@pytest.mark.parametrize("compress", ["ZSTD", "DEFLATE", "LZW", "NONE"])
+def test_tiles_of_which_the_image_fills_a_few_rows(world: World, compress: str) -> None:
+    """The image's last row of tiles, and an image lower than a tile: less data than a block of the codec."""
+    rng = np.random.default_rng(3)
+    pixels = rng.integers(1, 60000, (1, 75, 300), dtype="uint16")
+    name = f"low-{compress}.tif"
+    write_cog(world.root / name, pixels, tile=256, compress=compress)
+    out = np.zeros((1, *GRID.shape), "uint16")
+    outcome = read_assets([world.read(name)], GRID, out)[0]
+    assert outcome.status is ReadStatus.OK, outcome
+    np.testing.assert_array_equal(out[0, :5], pixels[0, 70:75, 50:114])
+    assert (out[0, 5:] == 0).all()

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
+from pyproj import Transformer
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
@@ -89,11 +91,10 @@ def test_library_engines_equal_window_to_the_bit(root: Path, engine: str, case: 
 
 
 @pytest.mark.parametrize("case", ["aligned", "off-phase", "next-zone", "odd-resolution"])
-@pytest.mark.parametrize("resampling", ["nearest", "bilinear"])
-def test_equal_to_an_independent_warped_view_of_the_whole_file(root: Path, case: str, resampling: str) -> None:
+def test_nearest_is_an_independent_warped_view_of_the_whole_file(root: Path, case: str) -> None:
     """Not by our code: rasterio's WarpedVRT over the open file."""
     grid = GRIDS[case]
-    ours, _ = _read(root, "uint16", grid, "window", resampling, "uint16")
+    ours, _ = _read(root, "uint16", grid, "window", "nearest", "uint16")
     with (
         rasterio.open(root / "uint16.tif") as dataset,
         WarpedVRT(
@@ -102,11 +103,101 @@ def test_equal_to_an_independent_warped_view_of_the_whole_file(root: Path, case:
             transform=grid.affine,
             width=grid.width,
             height=grid.height,
-            resampling=Resampling[resampling],
+            resampling=Resampling.nearest,
             tolerance=1e-9,
         ) as view,
     ):
         np.testing.assert_array_equal(ours, view.read(1))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("epsg", [32632, 32633])
+@pytest.mark.parametrize("edge", [1, 5, 20, 50, 128])
+def test_bilinear_is_bilinear_whatever_the_size_of_the_grid(tmp_path: Path, engine: Any, edge: int, epsg: int) -> None:
+    """By hand: four neighbours weighted by distance. GDAL blurs small or turned grids if it may choose the width of its kernel."""
+    pixels = np.random.default_rng(2).random((1, 320, 320)).astype("float32") + 1
+    write_cog(tmp_path / "noise.tif", pixels, tile=64, nodata=None)
+    x, y = Transformer.from_crs(32632, epsg, always_xy=True).transform(601600, 5698400)
+    grid = Grid(epsg, 10, round(x) - edge * 5 + 0.3, round(y) + edge * 5 + 0.4, edge, edge)
+    out = np.zeros((1, *grid.shape), "float32")
+    read_assets([AssetRead("noise.tif", resampling="bilinear")], grid, out, options=ReadOptions(engine=engine, local_root=tmp_path))
+    x, y = Transformer.from_crs(epsg, 32632, always_xy=True).transform(*np.meshgrid(grid.x, grid.y))
+    columns, rows = (x - 600000) / 10 - 0.5, (5700000 - y) / 10 - 0.5
+    j, i = np.floor(columns).astype(int), np.floor(rows).astype(int)
+    u, v, a = columns - j, rows - i, pixels[0].astype(float)
+    expected = (1 - v) * ((1 - u) * a[i, j] + u * a[i, j + 1]) + v * ((1 - u) * a[i + 1, j] + u * a[i + 1, j + 1])
+    np.testing.assert_allclose(out[0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("resampling", ["nearest", "bilinear", "average"])
+def test_bands_of_one_file_do_not_change_each_other(tmp_path: Path, resampling: Any) -> None:
+    pixels = unique_pixels(200, 200, bands=3)
+    write_cog(tmp_path / "three.tif", pixels, tile=64)
+    for resolution in (10, 20, 60):
+        grid = Grid(32632, resolution, 600203, 5699796, 20, 20)
+        results = []
+        for engine in ENGINES:
+            out = np.zeros((1, *grid.shape), "uint16")
+            options = ReadOptions(engine=engine, local_root=tmp_path)  # type: ignore[arg-type]
+            read_assets([AssetRead("three.tif", resampling=resampling, nodata=0, index=2)], grid, out, options=options)
+            results.append(out)
+        for other in results[1:]:
+            np.testing.assert_array_equal(results[0], other)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("resampling", ["bilinear", "average"])
+def test_a_files_own_nodata_never_enters_a_mean(tmp_path: Path, engine: Any, resampling: Any) -> None:
+    """The catalogue says 0, the file -32768: both mark pixels without data."""
+    pixels = np.full((1, 64, 64), 5000, "int16")
+    pixels[0, ::3, ::2] = -32768
+    pixels[0, 1::3, ::2] = 0
+    write_cog(tmp_path / "two.tif", pixels, tile=32, nodata=-32768)
+    grid = Grid(32632, 25, 600003, 5699996, 20, 20)
+    out = np.zeros((1, *grid.shape), "int16")
+    options = ReadOptions(engine=engine, local_root=tmp_path)
+    read_assets([AssetRead("two.tif", resampling=resampling, nodata=0)], grid, out, options=options)
+    assert set(np.unique(out).tolist()) <= {0, 5000}
+    assert (out == 5000).mean() > 0.5
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("resampling", ["nearest", "bilinear", "average"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_zero_is_a_value_where_nothing_says_nodata(tmp_path: Path, engine: Any, resampling: Any, masked: bool) -> None:
+    """GDAL moves values that equal the result's nodata by one; without a nodata there is none to avoid."""
+    pixels = np.zeros((1, 64, 64), "uint8")
+    mask = np.ones((64, 64), bool)
+    mask[:, :20] = False
+    pixels[0, ~mask] = 9 if masked else 0
+    write_cog(tmp_path / "zero.tif", pixels, tile=32, nodata=None, mask=mask if masked else None)
+    for grid in (
+        Grid(32632, 10, 600203, 5699796, 20, 20),
+        Grid(32633, 10, 184600, 5707000, 64, 64),
+        Grid(32632, 20, 600200, 5700100, 30, 30),
+    ):
+        out = np.full((1, *grid.shape), 77, "uint8")
+        options = ReadOptions(engine=engine, local_root=tmp_path)
+        read_assets([AssetRead("zero.tif", resampling=resampling)], grid, out, options=options)
+        assert np.unique(out).tolist() == [0]
+
+
+@pytest.mark.parametrize("size", [129, 301])
+def test_gdals_overviews_have_the_size_they_have(tmp_path: Path, size: int) -> None:
+    """Left to GDAL (LERC), with overviews that its COG driver rounds down where others round up."""
+    pixels = unique_pixels(size, size)
+    write_cog(tmp_path / "lerc.tif", pixels, tile=16)
+    rasterio.shutil.copy(tmp_path / "lerc.tif", tmp_path / "cog.tif", driver="COG", compress="LERC", blocksize=128, overviews="AUTO")
+    for resolution in (20, 40, 45, 90):
+        grid = Grid(32632, resolution, 600000, 5700000, 20, 20)
+        results = []
+        for engine in ("window", "rasterio"):
+            out = np.zeros((1, *grid.shape), "uint16")
+            options = ReadOptions(engine=engine, local_root=tmp_path)
+            outcome = read_assets([AssetRead("cog.tif", nodata=0)], grid, out, options=options)[0]
+            assert outcome.status is ReadStatus.OK, outcome
+            results.append(out)
+        np.testing.assert_array_equal(results[0], results[1])
 
 
 def test_equal_to_odc_stac_and_stackstac_with_their_own_readers(root: Path) -> None:
