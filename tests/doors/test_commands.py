@@ -94,7 +94,7 @@ def test_build_reports_on_stdout_and_progress_on_stderr(here: list[str], tmp_pat
     code, out, err = call(capsys, "build", *here, *SMALL, "--out", tmp_path / "b.zarr", "--json", "--quiet")
     assert (code, err) == (0, "")
     result = json.loads(out)
-    assert set(result) == {"path", "digest", "scenes", "holes", "requests", "bytes", "retries", "seconds"}
+    assert set(result) == {"path", "digest", "scenes", "holes", "requests", "bytes", "retries", "seconds", "misses"}
     assert result["holes"] == 0
     assert cubekit.open(tmp_path / "b.zarr").sizes["time"] == result["scenes"] > 0
 
