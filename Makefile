@@ -13,7 +13,7 @@ demo: $(VENV)/.run
 	$(BIN)/cubekit demo --out build/demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --dist loadfile
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow --timeout=1800
