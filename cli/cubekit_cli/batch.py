@@ -141,7 +141,7 @@ def _dry(jobs: Plan, only_failed: bool, limit: int | None, as_json: bool) -> Non
         return
     tiles = len({job.tile for job in todo})
     rest = f" ({', '.join(f'{count} {name}' for name, count in counts.items())})" if counts else ""
-    typer.echo(f"{len(todo)} of {len(jobs)} sites to do{rest} in {tiles} granule tiles; {len(jobs.rejected)} rows refused")
+    typer.echo(f"{len(todo)} of {len(jobs)} sites to do{rest} in {tiles} granule tiles; refused rows: {len(jobs.rejected)}")
 
 
 def _tell(done: BatchReport, registry: str, as_json: bool) -> None:

@@ -41,7 +41,7 @@ def check(sites: Sites, column: Column = None, as_json: o.Json = False) -> None:
         bad = [{"line": row.line, "value": row.value, "reason": row.reason} for row in table.rejected]
         print_json({"sites": len(table), "columns": table.columns(), "rejected": bad})
     else:
-        typer.echo(f"{len(table)} sites, {len(table.rejected)} rows refused; columns: {', '.join(table.columns()) or 'none'}")
+        typer.echo(f"{len(table)} sites, refused rows: {len(table.rejected)}; columns: {', '.join(table.columns()) or 'none'}")
     raise typer.Exit(3 if table.rejected else 0)
 
 

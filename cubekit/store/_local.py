@@ -193,6 +193,7 @@ def check_local(location: Location, overwrite: bool) -> bool:
     """Whether a cube has to be replaced."""
     target = location.path
     if not os.path.lexists(target):
+        _check_parent(location)
         return False
     if not overwrite:
         raise TargetExistsError(f"{location.url} exists", remedy="Choose another name or allow to overwrite", target=location.url)
@@ -201,6 +202,15 @@ def check_local(location: Location, overwrite: bool) -> bool:
             f"{location.url} is no Zarr store, so it is not replaced", remedy="Move it away or choose another name", target=location.url
         )
     return True
+
+
+def _check_parent(location: Location) -> None:
+    """The nearest folder that exists takes files."""
+    parent = next(path for path in location.path.absolute().parents if os.path.lexists(path))
+    if not parent.is_dir():
+        raise CommitError(f"{parent} is no folder, so {location.url} cannot be written", remedy="Choose another place", target=location.url)
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise CommitError(f"{parent} is not writable for this user", remedy="Choose another place, or change its mode", target=location.url)
 
 
 def _exchange(stage: Path, target: Path) -> None:

@@ -51,7 +51,7 @@ def files(tmp_path):
 def test_a_batch_from_the_first_look_to_the_registry(cubekit, files):
     recipe, sites, out = files
     code, said, err = cubekit("batch", recipe, sites, "-o", out, "--dry-run")
-    assert (code, said) == (0, "3 of 3 sites to do (3 missing) in 2 granule tiles; 2 rows refused\n")
+    assert (code, said) == (0, "3 of 3 sites to do (3 missing) in 2 granule tiles; refused rows: 2\n")
     assert "line 5: Site id '../../x' is not usable as a name" in err
     assert "line 6: Latitude 91" in err
     assert not out.exists()
@@ -120,7 +120,7 @@ def test_sites_are_checked_split_and_drawn(cubekit, tmp_path):
     rows += [f"s{n},{n * 0.2},{n % 3},{'e' if n in (0, 20) else ''},2019-0{1 + n % 9}-01,2020-01-31" for n in range(30)]
     (tmp_path / "s.csv").write_text("\n".join([*rows, "bad,1,95,,,"]))
     code, said, err = cubekit("sites", "check", tmp_path / "s.csv")
-    assert (code, said) == (3, "30 sites, 1 rows refused; columns: ev\n")
+    assert (code, said) == (3, "30 sites, refused rows: 1; columns: ev\n")
     assert "line 32" in err
     out = tmp_path / "split.parquet"
     code, said, _ = cubekit(
