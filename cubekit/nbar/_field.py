@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from typing import Literal, TypeAlias
 
@@ -262,11 +263,18 @@ def _window(coordinate: FloatArray) -> tuple[int, int]:
 
 def _distinct(angles: GranuleAngles, wanted: Collection[str]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
     """(grids of the wanted bands that saw anything, by band and detector; their band numbers); of repeated ones the first counts."""
-    found: dict[tuple[int, int], int] = {}
-    numbers = {band: BAND_ORDER.index(band) for band in wanted}
     known = has_any(angles.view_zenith, angles.view_azimuth).tolist()
-    for i, (band, detector) in enumerate(zip(angles.bands, angles.detectors.tolist(), strict=True)):
-        if known[i] and band in numbers:
-            found.setdefault((numbers[band], detector), i)
+    index, numbers = _ordered(angles.bands, tuple(angles.detectors.tolist()), tuple(known), frozenset(wanted))
+    return np.array(index, dtype=np.intp), np.array(numbers, dtype=np.int64)
+
+
+@lru_cache(maxsize=256)  # most granules of an orbit are laid out alike
+def _ordered(
+    bands: tuple[str, ...], detectors: tuple[int, ...], known: tuple[bool, ...], wanted: frozenset[str]
+) -> tuple[list[int], list[int]]:
+    found: dict[tuple[int, int], int] = {}
+    for i, (band, detector) in enumerate(zip(bands, detectors, strict=True)):
+        if known[i] and band in wanted:
+            found.setdefault((BAND_ORDER.index(band), detector), i)
     keys = sorted(found)
-    return np.array([found[key] for key in keys], dtype=np.intp), np.array([band for band, _ in keys], dtype=np.int64)
+    return [found[key] for key in keys], [band for band, _ in keys]
