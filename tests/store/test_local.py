@@ -175,7 +175,7 @@ def test_existing_target_is_kept(tmp_path: Path, tree: xr.DataTree, other: xr.Da
 
 def test_a_place_that_takes_no_files_is_refused_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("precious")
-    with pytest.raises(CommitError, match="file is no folder, so .*cannot be written"):
+    with pytest.raises(CommitError, match=r"file is no folder, so .*cannot be written"):
         check_target(tmp_path / "file" / "deep" / "cube.zarr")
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
     with pytest.raises(CommitError, match="is not writable for this user"):
