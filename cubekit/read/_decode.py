@@ -5,7 +5,8 @@ Sources: TIFF 6.0 (horizontal differencing, section 14), TIFF Technical Note 3 (
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import imagecodecs
@@ -14,13 +15,12 @@ import zstandard
 from isal import isal_zlib
 
 from cubekit.read._fault import Fault
+from cubekit.read._isal import DamagedError, inflate
 from cubekit.read._tiff import Level
 from cubekit.read._types import ReadStatus
 
 __all__ = ["Inflater", "crop", "leading_bytes"]
 
-# The package's type stubs give an instance, not the class.
-_Damaged: Any = isal_zlib.error
 _BLOCK = 128 << 10
 _SLACK = 64
 _SLICE = 2 << 10
@@ -57,14 +57,16 @@ class Inflater:
     level: Level
     want: int
     engine: Any = None
-    parts: list[bytes] | None = None
+    parts: list[bytes | memoryview] = field(default_factory=list)
     have: int = 0
     fed: int = 0
-    tail: bytes = b""
-    checked: bool = False
+    used: int = 0
+    """Bytes of the tile that were enough, with some slack."""
 
     def feed(self, data: memoryview, complete: bool, key: str) -> bytes | memoryview | None:
         """The wanted bytes, or None where more of the tile is needed; `complete`: this is all there is.
+
+        They may be memory of this thread, good until it feeds another tile.
 
         Raises
         ------
@@ -72,100 +74,105 @@ class Inflater:
             ``CORRUPT`` where the stream is damaged or ends too early.
         """
         codec = self.level.codec
-        if codec == "none":
-            out: bytes | memoryview | None = data if len(data) >= self.want else None
-        elif codec == "lzw":
-            out = _lzw(data, self.want, key)
-        else:
-            out = self._stream(data, key)
+        self.fed += len(data)
+        try:
+            out = _STREAMS[codec](self, data)
+        except (DamagedError, zstandard.ZstdError) as error:
+            raise Fault(ReadStatus.CORRUPT, f"{key}: a tile is damaged ({error})") from None
         if out is None and complete:
             raise Fault(ReadStatus.CORRUPT, f"{key}: a tile ends too early (its {codec} stream holds fewer than {self.want} bytes)")
         return out
 
-    def _stream(self, data: memoryview, key: str) -> bytes | None:
-        left = self.want - self.have
+    def _plain(self, data: memoryview) -> memoryview | None:
+        return data if len(data) >= self.want else None
+
+    def _lzw(self, data: memoryview) -> bytes | None:
         try:
-            piece = self._inflate(data, left) if self.level.codec == "deflate" else self._zstd(data, left)
-        except (_Damaged, zstandard.ZstdError) as error:
-            raise Fault(ReadStatus.CORRUPT, f"{key}: a tile is damaged ({error})") from None
-        self.fed += len(data)
-        self.have += len(piece)
-        if self.parts is None and len(piece) == self.want:
-            return piece
-        self.parts = [*(self.parts or []), piece]
-        return b"".join(self.parts) if self.have >= self.want else None
+            out = bytes(imagecodecs.lzw_decode(bytes(data), out=self.want))
+        except RuntimeError as error:
+            raise DamagedError(error) from None
+        return out[: self.want] if len(out) >= self.want else None
 
-    def _inflate(self, data: memoryview, left: int) -> bytes:
-        if self.engine is None:
-            if len(data) < 2 or data[0] & 15 != 8 or (data[0] << 8 | data[1]) % 31:
-                raise _Damaged("no zlib header")
-            # Without its frame there is no checksum to compute; whole tiles keep it, so that damage shows.
-            whole = self.want >= self.level.row_bytes * self.level.tile_height
-            self.engine = isal_zlib.decompressobj() if whole else isal_zlib.decompressobj(wbits=-15)
-            self.checked = whole
-            data = data if whole else data[2:]
-        # Room for one byte more than there is lets the decoder go on to the checksum.
-        piece: bytes = self.engine.decompress(data, left + self.checked)
-        if len(piece) > left:
-            raise _Damaged("more bytes than the tile has")
-        self.tail = self.engine.unconsumed_tail
-        return piece
+    def _deflate(self, data: memoryview) -> memoryview | None:
+        """Inflates anew what came in pieces: that is rare, and cheaper than to keep a decoder's state for every tile in flight."""
+        self.parts.append(data)
+        if len(self.parts) > 1:
+            data = memoryview(b"".join(self.parts))
+        if len(data) < 2 or data[0] & 15 != 8 or (data[0] << 8 | data[1]) % 31:
+            raise DamagedError("no zlib header")
+        out, used, ended = inflate(data[2:], self.want)
+        self.have, self.used = len(out), 2 + used + _SLACK
+        if self.have < self.want:
+            return None
+        self.parts.clear()
+        if self.want >= self.level.row_bytes * self.level.tile_height:
+            _check_whole(out, data[2 + used :], ended)
+        return out
 
-    def _zstd(self, data: memoryview, left: int) -> bytes:
+    def _zstd(self, data: memoryview) -> bytes | None:
         if self.engine is None:
             self.engine = zstandard.ZstdDecompressor().decompressobj()
-        pieces, have = [], 0
         # A few bytes can stand for a block of 128 KiB: in slices, no more than 64 MiB come at once, and no slice after enough.
         for start in range(0, len(data), _SLICE):
-            if have >= left or self.engine.eof:
+            if self.have >= self.want or self.engine.eof:
                 break
-            pieces.append(self.engine.decompress(data[start : start + _SLICE]))
-            have += len(pieces[-1])
-        return b"".join(pieces)[:left]
+            self.parts.append(self.engine.decompress(data[start : start + _SLICE]))
+            self.have += len(self.parts[-1])
+            self.used = self.fed - len(data) + min(start + _SLICE, len(data)) + _SLACK
+        return b"".join(self.parts)[: self.want] if self.have >= self.want else None
 
-    def next_stop(self, fed: int, count: int) -> int:
-        """Where the next part of a tile should end, judged by what its first `fed` bytes held."""
-        return min(count, int(fed * self.want / max(self.have, 1) * 1.06) + 1024) if 4 * self.have > self.want else count
-
-    @property
-    def used(self) -> int:
-        """Bytes of the tile that were enough, with some slack."""
-        return self.fed - len(self.tail) + _SLACK
+    def next_stop(self, count: int) -> int:
+        """Where the next part of a tile of `count` bytes should end, judged by what the bytes so far held."""
+        return min(count, int(self.fed * self.want / max(self.have, 1) * 1.06) + 1024) if 4 * self.have > self.want else count
 
 
-def _lzw(data: memoryview, want: int, key: str) -> bytes | None:
-    try:
-        out = bytes(imagecodecs.lzw_decode(bytes(data), out=want))
-    except RuntimeError as error:
-        raise Fault(ReadStatus.CORRUPT, f"{key}: a tile is damaged ({error})") from None
-    return out[:want] if len(out) >= want else None
+_STREAMS: dict[str, Callable[[Inflater, memoryview], bytes | memoryview | None]] = {
+    "none": Inflater._plain,
+    "lzw": Inflater._lzw,
+    "deflate": Inflater._deflate,
+    "zstd": Inflater._zstd,
+}
 
 
-def crop(level: Level, raw: bytes | memoryview, skipped: int, rows: tuple[int, int], columns: tuple[int, int], sample: int) -> np.ndarray:
-    """Pixels of a tile: `rows` and `columns` of one sample, from inflated bytes that begin at row `skipped`."""
-    width = level.tile_width
+def _check_whole(out: memoryview, rest: memoryview, ended: bool) -> None:
+    """Whether a whole tile is as long as it should be, and has the checksum that follows it; a stream cut there has none."""
+    if not ended and len(rest):
+        raise DamagedError("more bytes than the tile has")
+    if ended and len(rest) >= 4 and int.from_bytes(rest[:4], "big") != isal_zlib.adler32(out):
+        raise DamagedError("its checksum is another")
+
+
+def crop(
+    level: Level, raw: bytes | memoryview, skipped: int, rows: tuple[int, int], columns: tuple[int, int], sample: int, out: np.ndarray
+) -> None:
+    """Write pixels of a tile, `rows` and `columns` of one sample, into `out`; the inflated bytes begin at row `skipped`."""
     samples = 1 if level.planar else level.samples
     sample = 0 if level.planar else sample
-    count = rows[1] - rows[0]
-    begin = (rows[0] - skipped) * level.row_bytes
+    count, begin = rows[1] - rows[0], (rows[0] - skipped) * level.row_bytes
+    first, last = columns
     if level.bits == 1:
         packed = np.frombuffer(raw, "u1", count * level.row_bytes, begin).reshape(count, -1)
-        return np.unpackbits(packed, axis=1)[:, columns[0] : columns[1]]
+        out[...] = np.unpackbits(packed, axis=1)[:, first:last]
+        return
     if level.predictor == 3:
-        return _float_rows(level, raw, begin, count, samples)[:, columns[0] : columns[1], sample]
+        out[...] = _float_rows(level, raw, begin, count, samples)[:, first:last, sample]
+        return
     order = level.order if level.bits > 8 else "|"
-    stored = np.frombuffer(raw, order + level.dtype, count * width * samples, begin).reshape(count, width, samples)[:, :, sample]
+    stored = np.frombuffer(raw, order + level.dtype, count * level.tile_width * samples, begin).reshape(count, -1, samples)[:, :, sample]
+    if level.predictor == 1:
+        out[...] = stored[:, first:last]
+        return
+    # Differences: the sum of all columns before, and the running sum of the wanted ones. Floats are summed as integers.
+    kind = np.dtype(level.dtype) if stored.dtype.kind != "f" else np.dtype(f"u{stored.dtype.itemsize}")
     if not stored.dtype.isnative:
         stored = stored.astype(level.dtype)
-    if level.predictor == 1:
-        return stored[:, columns[0] : columns[1]]
-    # Differences: the sum of all columns before, then the running sum of the wanted ones.
-    if stored.dtype.kind == "f":
-        stored = stored.view(f"u{stored.dtype.itemsize}")
-    out = stored[:, columns[0] : columns[1]].copy()
-    np.add.reduce(stored[:, : columns[0] + 1], axis=1, dtype=stored.dtype, out=out[:, 0])
-    np.add.accumulate(out, axis=1, out=out, dtype=stored.dtype)
-    return out.view(level.dtype)
+    stored = stored.view(kind)
+    target = out.view(kind) if out.dtype == level.dtype else np.empty(out.shape, kind)
+    imagecodecs.delta_decode(stored[:, first:last], axis=-1, out=target)  # a running sum, four times as fast as numpy's
+    if first:
+        np.add(target, np.add.reduce(stored[:, :first], axis=1, dtype=kind, keepdims=True), out=target)
+    if out.dtype != level.dtype:
+        out[...] = target.view(level.dtype)
 
 
 def _float_rows(level: Level, raw: bytes | memoryview, begin: int, count: int, samples: int) -> np.ndarray:

@@ -289,7 +289,7 @@ class Engine:
         if await self._decoders.run(self._decode, tile, inflater, data, whole, key, after):
             return
         asset.source.cost.misses += 1
-        have, stop = tile.lead[1], inflater.next_stop(tile.lead[1], tile.count)
+        have, stop = tile.lead[1], inflater.next_stop(tile.count)
         while True:
             async with self._slots.tiles:
                 more = await self.transport.get(asset.source, tile.offset + have, tile.offset + stop)
@@ -322,9 +322,8 @@ def _decode(tile: Tile, inflater: Inflater, data: memoryview, complete: bool, ke
         target = part.use.mask if part.masks else part.use.window
         assert target is not None
         height, width = part.rows[1] - part.rows[0], part.columns[1] - part.columns[0]
-        target[part.top : part.top + height, part.left : part.left + width] = crop(
-            tile.level, raw, skipped, part.rows, part.columns, part.sample
-        )
+        area = target[part.top : part.top + height, part.left : part.left + width]
+        crop(tile.level, raw, skipped, part.rows, part.columns, part.sample, area)
     return True
 
 

@@ -32,14 +32,14 @@ def is_fill(array: np.ndarray, fill: float) -> np.ndarray:
 
 
 def allocate(use: Use, dtype: str, masked: bool, sparse: bool = True) -> None:
-    """Fill the result with nodata, and set the array that tiles are decoded into: a part of the result itself where pixels are copied.
+    """Set the array that tiles are decoded into: a part of the result itself where pixels are copied.
 
-    Where tiles cover the result (it is not `sparse`), filling it first would be work for nothing.
+    It holds nodata where no tile will be written (`sparse`); where tiles cover it, filling it would be work for nothing.
     """
     assert use.out is not None
     assert use.placement is not None
     place = use.placement
-    if sparse or place.method != "copy" or place.shape != use.out.shape:
+    if place.empty or (place.method == "copy" and (sparse or place.shape != use.out.shape)):
         use.out[...] = use.fill
     if place.empty:
         return
@@ -47,7 +47,7 @@ def allocate(use: Use, dtype: str, masked: bool, sparse: bool = True) -> None:
         (top, bottom), (left, right) = place.rows, place.columns
         use.window = use.out[top - place.origin[0] : bottom - place.origin[0], left - place.origin[1] : right - place.origin[1]]
     else:
-        use.window = np.full(place.shape, use.fill, dtype)
+        use.window = np.full(place.shape, use.fill, dtype) if sparse else np.empty(place.shape, dtype)
     use.mask = np.ones(place.shape, np.uint8) if masked else None
 
 
@@ -63,8 +63,9 @@ def finish(use: Use, crs: CrsLike) -> bool:
     if use.mask is not None:
         window[use.mask == 0] = use.fill
     if place.method == "repeat":
-        _repeat(place, window, out)
+        _repeat(place, window, out, use.fill)
     elif place.method in ("pick", "mean"):
+        out[...] = use.fill
         _reduce(use, window, out)
     elif place.method == "warp":
         corner = moved(place.transform, place.columns[0], place.rows[0])
@@ -75,13 +76,15 @@ def finish(use: Use, crs: CrsLike) -> bool:
     return True
 
 
-def _repeat(place: Placement, window: np.ndarray, out: np.ndarray) -> None:
-    """Each pixel of the window becomes a block of the result, as far as it lies in it."""
+def _repeat(place: Placement, window: np.ndarray, out: np.ndarray, fill: float) -> None:
+    """Each pixel of the window becomes a block of the result, as far as it lies in it; the rest of the result becomes `fill`."""
     (fy, fx), (height, width) = place.factor, window.shape
     # Where the window's upper left corner lies in the result; outside of it where the first blocks are cut.
     top, left = place.rows[0] * fy - place.origin[0], place.columns[0] * fx - place.origin[1]
     first, last = max(top, 0), min(top + height * fy, out.shape[0])
     begin, end = max(left, 0), min(left + width * fx, out.shape[1])
+    if (first, begin, last, end) != (0, 0, *out.shape):
+        out[...] = fill
     if first >= last or begin >= end:
         return
     wide = np.empty((height, width, fx), window.dtype)

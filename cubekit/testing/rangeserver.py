@@ -182,6 +182,7 @@ class _Server:
         self.ticket = itertools.count()
         self.waiting: deque[_Connection] = deque()
         self.connections: dict[int, _Connection] = {}
+        self.places: dict[str, Path] = {}
         self.files: dict[Path, tuple[tuple[int, int], memoryview, str]] = {}
         self.epoll = select.epoll()
         self.listener = socket.socket()
@@ -326,12 +327,15 @@ class _Server:
                         return
                     room = min(room, 1 << 16)
                 part = connection.out[0]
-                sent = connection.sock.send(part[:room])
-                self.tokens -= sent
-                if sent == len(part):
-                    connection.out.popleft()
+                if len(connection.out) > 1 and not self.bandwidth and not self.context:  # head and body in one call
+                    sent = connection.sock.sendmsg(connection.out)
                 else:
-                    connection.out[0] = part[sent:]
+                    sent = connection.sock.send(part[:room])
+                self.tokens -= sent
+                while connection.out and sent >= len(connection.out[0]):
+                    sent -= len(connection.out.popleft())
+                if sent:
+                    connection.out[0] = connection.out[0][sent:]
         except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
             self.want(connection, True)
             return
@@ -435,10 +439,18 @@ class _Server:
         return [*parts, body] if len(body) else parts, rule.get("delay", 0.0), end
 
     def file(self, path: str) -> tuple[memoryview, str] | None:
-        place = (self.root / path.lstrip("/")).resolve()
-        if not place.is_relative_to(self.root) or not place.is_file():
+        """Content and ETag of what lies at a path; a file that changes is seen, a link that does is not."""
+        place = self.places.get(path)
+        if place is None:
+            place = (self.root / path.lstrip("/")).resolve()
+            if not place.is_relative_to(self.root) or not place.is_file():
+                return None
+            self.places[path] = place
+        try:
+            stat = os.stat(place)
+        except FileNotFoundError:
+            del self.places[path]
             return None
-        stat = place.stat()
         stamp = (stat.st_size, stat.st_mtime_ns)
         known = self.files.get(place)
         if known is None or known[0] != stamp:

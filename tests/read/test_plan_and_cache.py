@@ -276,12 +276,12 @@ def test_repeated_pixels_cover_what_they_should(factor: tuple[int, int]) -> None
     whole = np.repeat(np.repeat(window, factor[0], 0), factor[1], 1)
     for top in range(-4, 6):
         for left in range(-4, 6):
-            out, expected = np.zeros((9, 11), "uint16"), np.zeros((9, 11), "uint16")
+            out, expected = np.full((9, 11), 7, "uint16"), np.zeros((9, 11), "uint16")
             rows, columns = np.mgrid[:9, :11]
             y, x = rows + top, columns + left
             inside = (y >= 0) & (x >= 0) & (y < whole.shape[0]) & (x < whole.shape[1])
             expected[inside] = whole[y[inside], x[inside]]
-            _resample._repeat(Placement(0, (0, 5), (0, 6), "repeat", (top, left), factor, Affine.identity()), window, out)
+            _resample._repeat(Placement(0, (0, 5), (0, 6), "repeat", (top, left), factor, Affine.identity()), window, out, 0)
             np.testing.assert_array_equal(out, expected)
 
 
