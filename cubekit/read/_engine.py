@@ -286,19 +286,27 @@ class Engine:
         key = asset.source.key
         whole = tile.lead[1] >= tile.count or tile.level.codec == "none"
         after = asset if finish_too else None
-        if await self._decoders.run(self._decode, tile, inflater, data, whole, key, after):
+        if await self._decoded(tile, inflater, data, whole, key, after):
             return
         asset.source.cost.misses += 1
         have, stop = tile.lead[1], inflater.next_stop(tile.count)
         while True:
             async with self._slots.tiles:
                 more = await self.transport.get(asset.source, tile.offset + have, tile.offset + stop)
-            if await self._decoders.run(self._decode, tile, inflater, more, stop >= tile.count, key, after):
+            if await self._decoded(tile, inflater, more, stop >= tile.count, key, after):
                 break
             have, stop = stop, tile.count
         tile.level.hints[tile.number] = (tile.rows[1], min(tile.count, inflater.used))
         assert asset.header is not None
         self.cache.put(key, asset.header, self.options.cache_dir)
+
+    async def _decoded(self, *arguments: Any) -> bool:
+        job = self._decoders.run(self._decode, *arguments)
+        try:
+            return await job
+        except asyncio.CancelledError:
+            await self._decoders.settled(job)  # nothing writes into a result that was given up
+            raise
 
     def _decode(self, tile: Tile, inflater: Inflater, data: memoryview, complete: bool, key: str, after: Asset | None) -> bool:
         done = _decode(tile, inflater, data, complete, key)

@@ -61,7 +61,10 @@ class _Known:
     spans: list[tuple[int, bytes]]
 
     def fits(self, head: bytes) -> bool:
-        return all(head.startswith(part, start) for start, part in self.spans)
+        for start, part in self.spans:  # noqa: SIM110  asked for every file: half the time of a generator
+            if not head.startswith(part, start):
+                return False
+        return True
 
 
 # Files of one product share size, georeference and structure, byte by byte, but for their tile tables. Newest first.

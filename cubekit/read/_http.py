@@ -242,13 +242,11 @@ class _Host:
     secure: bool
     proxy: tuple[str, int] | None
     idle: list[_Connection]
-    addresses: list[tuple[str, bool]]
+    addresses: list[str]
+    public: bool
+    """Whether all addresses are of the public net, as far as a proxy does not hide them."""
     resolved: float = 0.0
     held: float = 0.0
-
-    @property
-    def public(self) -> bool:
-        return self.proxy is not None or all(public for _, public in self.addresses)
 
 
 class Target(NamedTuple):
@@ -312,7 +310,8 @@ class Client:
         port = port or (443 if scheme == "https" else 80)
         host = self._hosts.get((scheme, name, port))
         if host is None:
-            host = self._hosts[scheme, name, port] = _Host(name, port, scheme == "https", _proxy(scheme, name), [], [])
+            proxy = _proxy(scheme, name)
+            host = self._hosts[scheme, name, port] = _Host(name, port, scheme == "https", proxy, [], [], proxy is not None)
         return host
 
     def aim(self, url: str) -> Target:
@@ -349,10 +348,11 @@ class Client:
                 found = await loop.getaddrinfo(host.name, host.port, type=socket.SOCK_STREAM)
             except (ValueError, OverflowError):  # names too long for the DNS, ports beyond 65535
                 raise Fault(ReadStatus.REFUSED, f"{host.name[:100]!r} is no name of a host") from None
-            host.addresses = list(dict.fromkeys((str(info[4][0]), check_address(str(info[4][0]))) for info in found))
+            host.addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
+            host.public = False not in {check_address(address) for address in host.addresses}
             host.resolved = now
         problem: OSError | None = None
-        for address, _ in host.addresses:
+        for address in host.addresses:
             try:
                 return await _open(loop, host, address)
             except OSError as error:

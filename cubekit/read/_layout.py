@@ -27,6 +27,7 @@ Coefficients: TypeAlias = tuple[float, ...]
 _METADATA = 256 << 10
 _LONGEST = 4 << 20
 _LARGEST = 256 << 20
+_SKETCHES = 1024
 
 
 class GdalNeeded(Exception):
@@ -92,7 +93,8 @@ class Range:
     @property
     def memory(self) -> int:
         """Bytes in memory while the range is fetched and decoded."""
-        return self.stop - self.start + max(tile.inflated for tile in self.tiles)
+        inflated = self.tiles[0].inflated if len(self.tiles) == 1 else max([tile.inflated for tile in self.tiles])
+        return self.stop - self.start + inflated
 
 
 @dataclass(slots=True)
@@ -102,6 +104,31 @@ class Layout:
     ranges: list[Range]
     scratch: int
     sparse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """A tile that a window touches: level, whether of its mask, number; the rest as in `Tile` and `Crop`."""
+
+    number: int
+    masks: bool
+    index: int
+    filled: int
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    top: int
+    left: int
+    sample: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Sketch:
+    """What a use is laid out to, but for the places of its tiles: the same in all files of one make."""
+
+    placement: Placement
+    nodata: tuple[bool, float, float | None]
+    cells: tuple[_Cell, ...]
+    scratch: int
 
 
 def lay_out(key: str, header: Header, uses: Iterable[Use], options: ReadOptions) -> Layout:
@@ -121,33 +148,56 @@ def lay_out(key: str, header: Header, uses: Iterable[Use], options: ReadOptions)
     tiles: dict[tuple[int, bool, int], Tile] = {}
     scratch = 0
     for use in uses:
-        epsg, transform = _georeference(key, header, use.read)
-        decide_nodata(key, header.levels[0].dtype, header.nodata, use)
-        ratio = _ratio(key, transform, epsg, use.grid)
-        if header.following:
-            header.grow_for(max(ratio, 1.0))
-        sizes = tuple([(level.width, level.height) for level in header.levels])
-        use.placement = _placed(transform, epsg, sizes, ratio, use.grid, use.read.resampling)
-        number = use.placement.level
-        level = header.levels[number]
-        if use.placement.empty:
-            continue
-        check_extent(key, use.placement.rows, use.placement.columns, (level.tile_height, level.tile_width))
-        if level.reason:
-            raise GdalNeeded(level.reason)
-        if use.read.index > level.samples:
-            raise Fault(ReadStatus.CORRUPT, f"{key} has {level.samples} bands, and band {use.read.index} was asked for")
-        mask = header.masks.get(number)
-        if mask is not None and mask.reason:
-            raise GdalNeeded(f"the mask: {mask.reason}")
-        _collect(key, header, tiles, use, level, number)
-        if mask is not None:
-            _collect(key, header, tiles, use, mask, number, masks=True)
-        height, width = use.placement.shape
-        scratch += 0 if use.placement.method == "copy" else height * width * level.bits // 8
+        sketch = _sketched(key, header, use)
+        use.placement, (use.has_nodata, use.fill, use.also_nodata) = sketch.placement, sketch.nodata
+        scratch += sketch.scratch
+        for cell in sketch.cells:
+            _collect(key, header, tiles, use, cell)
     _refuse_vacant(key, header, tiles.values())
     wanted = [tile for tile in tiles.values() if tile.count]
     return Layout(_ranges(wanted, options.coalesce), scratch, len(wanted) < len(tiles))
+
+
+def _sketched(key: str, header: Header, use: Use) -> _Sketch:
+    """`_sketch`, or what it gave for a file of the same make."""
+    read, known = use.read, header.make.sketches
+    asked = use.grid, read.resampling, read.index, read.nodata, read.epsg, read.transform, use.out is not None and use.out.dtype
+    sketch: _Sketch | None = known.get(asked)
+    if sketch is None:
+        sketch = _sketch(key, header, use)
+        if header.make.sketches is known:  # and nothing more was read of this file
+            if len(known) >= _SKETCHES:
+                known.clear()
+            known[asked] = sketch
+    return sketch
+
+
+def _sketch(key: str, header: Header, use: Use) -> _Sketch:
+    epsg, transform = _georeference(key, header, use.read)
+    decide_nodata(key, header.levels[0].dtype, header.nodata, use)
+    nodata = use.has_nodata, use.fill, use.also_nodata
+    ratio = _ratio(key, transform, epsg, use.grid)
+    if header.following:
+        header.grow_for(max(ratio, 1.0))
+    sizes = tuple([(level.width, level.height) for level in header.levels])
+    placement = _placed(transform, epsg, sizes, ratio, use.grid, use.read.resampling)
+    number = placement.level
+    level = header.levels[number]
+    if placement.empty:
+        return _Sketch(placement, nodata, (), 0)
+    check_extent(key, placement.rows, placement.columns, (level.tile_height, level.tile_width))
+    if level.reason:
+        raise GdalNeeded(level.reason)
+    if use.read.index > level.samples:
+        raise Fault(ReadStatus.CORRUPT, f"{key} has {level.samples} bands, and band {use.read.index} was asked for")
+    mask = header.masks.get(number)
+    if mask is not None and mask.reason:
+        raise GdalNeeded(f"the mask: {mask.reason}")
+    cells = _cells(placement, level, use.read.index - 1, masks=False)
+    if mask is not None:
+        cells += _cells(placement, mask, 0, masks=True)
+    height, width = placement.shape
+    return _Sketch(placement, nodata, cells, 0 if placement.method == "copy" else height * width * level.bits // 8)
 
 
 def _georeference(key: str, header: Header, read: AssetRead) -> tuple[int, Coefficients]:
@@ -227,31 +277,34 @@ def _same(a: float, b: float) -> bool:
     return a == b or bool(np.isnan(a) and np.isnan(b))
 
 
-def _collect(
-    key: str, header: Header, tiles: dict[tuple[int, bool, int], Tile], use: Use, level: Level, number: int, *, masks: bool = False
-) -> None:
-    """Add the tiles that a use touches, or widen the rows wanted of those that are known."""
-    assert use.placement is not None
-    (top, bottom), (left, right) = use.placement.rows, use.placement.columns
+def _cells(placement: Placement, level: Level, sample: int, *, masks: bool) -> tuple[_Cell, ...]:
+    """The tiles that a window touches."""
+    (top, bottom), (left, right) = placement.rows, placement.columns
     th, tw = level.tile_height, level.tile_width
-    sample = 0 if masks else use.read.index - 1
+    cells = []
     for row in range(top // th, -(-bottom // th)):
         rows = (max(top - row * th, 0), min(bottom - row * th, th))
         for column in range(left // tw, -(-right // tw)):
             columns = (max(left - column * tw, 0), min(right - column * tw, tw))
-            index = level.tile(row, column, sample)
-            tile = tiles.get((number, masks, index))
-            if tile is None:
-                offset, count = level.entry(header.pieces, index)
-                _check_entry(key, header, index, offset, count)
-                tile = tiles[number, masks, index] = Tile(level, index, offset, count, min(th, level.height - row * th), rows)
-            tile.rows = (min(tile.rows[0], rows[0]), max(tile.rows[1], rows[1]))
-            if tile.inflated > _LARGEST:
-                raise Fault(
-                    ReadStatus.REFUSED, f"{key}: {tile.rows[1]} rows of tile {index} are {tile.inflated} bytes, more than {_LARGEST}"
-                )
-            place_ = (row * th + rows[0] - top, column * tw + columns[0] - left)
-            tile.crops.append(Crop(use, rows, columns, *place_, sample, masks))
+            at = row * th + rows[0] - top, column * tw + columns[0] - left
+            filled = min(th, level.height - row * th)
+            cells.append(_Cell(placement.level, masks, level.tile(row, column, sample), filled, rows, columns, *at, sample))
+    return tuple(cells)
+
+
+def _collect(key: str, header: Header, tiles: dict[tuple[int, bool, int], Tile], use: Use, cell: _Cell) -> None:
+    """Add a tile that a use touches, or widen the rows wanted of one that is known."""
+    index, rows = cell.index, cell.rows
+    tile = tiles.get((cell.number, cell.masks, index))
+    if tile is None:
+        level = (header.masks if cell.masks else header.levels)[cell.number]
+        offset, count = level.entry(header.pieces, index)
+        _check_entry(key, header, index, offset, count)
+        tile = tiles[cell.number, cell.masks, index] = Tile(level, index, offset, count, cell.filled, rows)
+    tile.rows = (min(tile.rows[0], rows[0]), max(tile.rows[1], rows[1]))
+    if tile.inflated > _LARGEST:
+        raise Fault(ReadStatus.REFUSED, f"{key}: {tile.rows[1]} rows of tile {index} are {tile.inflated} bytes, more than {_LARGEST}")
+    tile.crops.append(Crop(use, rows, cell.columns, cell.top, cell.left, cell.sample, cell.masks))
 
 
 def _check_entry(key: str, header: Header, index: int, offset: int, count: int) -> None:

@@ -6,6 +6,7 @@ Its own thread, so that reading works the same from a script, from inside a note
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import selectors
 import threading
@@ -56,6 +57,7 @@ class Decoders:
         self._selector = selector
         self._jobs: SimpleQueue[tuple[asyncio.Future[Any], Callable[..., Any], tuple[Any, ...]]] = SimpleQueue()
         self._done: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
+        self._running: set[asyncio.Future[Any]] = set()
         selector.busy.append(self._deliver)
         for number in range(threads):
             threading.Thread(target=self._work, name=f"cubekit-decode-{number}", daemon=True).start()
@@ -66,16 +68,25 @@ class Decoders:
         self._jobs.put((future, work, arguments))
         return future
 
+    async def settled(self, future: asyncio.Future[Any]) -> None:
+        """Wait, whoever cancels, until a thread that had begun what `future`, now cancelled, stands for is done with it."""
+        while future in self._running:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.001)
+
     def _work(self) -> None:
         while True:
             future, work, arguments = self._jobs.get()
+            self._running.add(future)  # before the question: who cancels asks in the other order
             if future.cancelled():
+                self._running.discard(future)
                 continue
             result, problem = None, None
             try:
                 result = work(*arguments)
             except BaseException as error:  # noqa: BLE001  raised where the answer is awaited
                 problem = error
+            self._running.discard(future)
             self._done.append((future, result, problem))
             del future, work, arguments, result, problem
             if self._selector.sleeping:

@@ -112,6 +112,15 @@ class Level:
         return self.counts is not None and self.offsets is not None and not self.counts.any() and not self.offsets.any()
 
 
+class Make:
+    """What files have in common that differ in their tile tables only; `sketches` is what laying out learnt of them."""
+
+    __slots__ = ("sketches",)
+
+    def __init__(self) -> None:
+        self.sketches: dict[Any, Any] = {}
+
+
 @dataclass(slots=True)
 class Header:
     """What reading pixels needs to know of a file; grows as more of it is asked for."""
@@ -130,6 +139,7 @@ class Header:
     reason: str = ""
     maskless: bool = False
     visited: set[int] = field(default_factory=set)
+    make: Make = field(default_factory=Make)
 
     @classmethod
     def start(cls, pieces: Pieces) -> Header:
@@ -144,13 +154,14 @@ class Header:
         """Header, just started, of another file in which everything looked at so far is the same."""
         other = Header(self.order, self.big, self.following, pieces, [level.like() for level in self.levels])
         other.transform, other.epsg, other.nodata = self.transform, self.epsg, self.nodata
-        other.maskless, other.visited = self.maskless, set(self.visited)
+        other.maskless, other.visited, other.make = self.maskless, set(self.visited), self.make
         return other
 
     def grow(self) -> bool:
         """Parse one directory more; False where there is none."""
         if not self.following:
             return False
+        self.make = Make()  # further directories were not compared
         directory = Directory.parse(self.pieces, self.order, self.big, self.following)
         self.visited.add(self.following)
         kind = directory.number(self.pieces, 254)

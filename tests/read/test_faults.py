@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 from cubekit.grid import Grid
-from cubekit.read import AssetOutcome, ReadOptions, ReadStatus, forget_headers, read_assets
+from cubekit.read import AssetOutcome, ReadOptions, ReadStatus, _engine, forget_headers, read_assets
+from cubekit.read._fault import Fault
 from cubekit.testing.cogs import unique_pixels, write_cog, zero_tile_table
 from tests.read.conftest import GRID, World
 
@@ -111,6 +113,26 @@ def test_a_lasting_fault_of_tiles_leaves_no_half_read_pixels(
     world.rules({**rule, "start": "later", "skip": 1})
     outcome, pixels = _one(world, replace(quick, coalesce=0), "many.tif")
     assert outcome.status is status, outcome
+    assert (pixels == 0).all()
+
+
+def test_a_tile_still_in_a_thread_writes_nothing_after_the_fault_of_another(
+    world: World, quick: ReadOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_cog(world.root / "many.tif", unique_pixels(256, 300), tile=32, predictor=2)
+    original, begun = _engine.crop, threading.Event()
+
+    def slow(*arguments: Any) -> None:
+        if begun.is_set():
+            raise Fault(ReadStatus.CORRUPT, "damaged")
+        begun.set()
+        time.sleep(0.2)
+        original(*arguments)
+
+    monkeypatch.setattr(_engine, "crop", slow)
+    outcome, pixels = _one(world, replace(quick, coalesce=0, threads=2), "many.tif")
+    assert outcome.status is ReadStatus.CORRUPT
+    time.sleep(0.3)
     assert (pixels == 0).all()
 
 
