@@ -7,19 +7,16 @@ next. The lines of a plane change only where a row of nodes is passed, and a sea
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numba import int16, njit
-from numba.extending import overload
+from numba import njit
 
 from cubekit.nbar._field import MARGIN
 from cubekit.nbar._pixels import HALF
 from cubekit.nbar._scan import NODES
+from cubekit.nbar._store import may_clip, stored, stored_unclipped
 
-__all__ = ["FILL", "with_nodes", "with_pixels"]
-
-FILL = -32768
+__all__ = ["with_nodes", "with_pixels"]
 
 NARROW = 2048
 """Pixels of a row up to which c per column fits the first-level cache beside them."""
@@ -37,70 +34,28 @@ def _lose(dn, start, stop, nodata, out, fill):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _count_clipped(dn, start, stop, offset, first, step, nodata):  # type: ignore[no-untyped-def]
-    count = 0
-    source = dn[start:stop]
-    for j in range(stop - start):
-        value = (np.float32(source[j]) + offset) * (first + step * np.float32(j))
-        count += (source[j] != nodata) & (abs(value) >= np.float32(32767.5))
-    return count
-
-
-def _stored(value: Any, fill: Any) -> Any:
-    """A float32 as the type of ``fill`` stores it: int16 rounded half to even and clipped, or itself.
-
-    The addition of 1.5 * 2**23 rounds a float32 within +-2**22 to an integer, and vectorises where a call of rint does not.
-    """
-    if fill.dtype != np.int16:
-        return value
-    value = min(max(value, np.float32(-32767.0)), np.float32(32767.0))
-    return np.int16(np.int32((value + np.float32(12582912.0)) - np.float32(12582912.0)))
-
-
-@overload(_stored)
-def _typed_stored(value, fill):  # type: ignore[no-untyped-def]
-    if fill != int16:
-        return lambda value, fill: value
-
-    def stored(value, fill):  # type: ignore[no-untyped-def]
-        limited = min(max(value, np.float32(-32767.0)), np.float32(32767.0))
-        return np.int16(np.int32((limited + np.float32(12582912.0)) - np.float32(12582912.0)))
-
-    return stored
-
-
-def _may_clip(bits: Any, offset: Any, largest: Any, fill: Any) -> Any:
-    """Whether a run may hold values that int16 cannot: the union of its bits bounds its largest number."""
-    bound = np.float32(32767.0) / largest
-    return fill.dtype == np.int16 and not (bits >= 0 and np.float32(bits) + offset <= bound and offset >= -bound)
-
-
-@overload(_may_clip)
-def _typed_may_clip(bits, offset, largest, fill):  # type: ignore[no-untyped-def]
-    if fill != int16:
-        return lambda bits, offset, largest, fill: False
-
-    def may_clip(bits, offset, largest, fill):  # type: ignore[no-untyped-def]
-        bound = np.float32(32767.0) / largest
-        return not (bits >= 0 and np.float32(bits) + offset <= bound and offset >= -bound)
-
-    return may_clip
+def _top(source):  # type: ignore[no-untyped-def]
+    """Largest number of a run; negative ones count as large."""
+    top = np.uint16(0)
+    for j in range(source.shape[0]):
+        top = max(top, np.uint16(source[j]))
+    return source.dtype.type(top)
 
 
 @njit(cache=True, error_model="numpy")
 def _run(dn, start, stop, offset, first, step, nodata, fill, out):  # type: ignore[no-untyped-def]
-    """One run; returns how many values were clipped."""
-    n = np.int32(stop - start)
-    source = dn[start:stop]
-    target = out[start:stop]
-    bits = dn.dtype.type(0)
+    """One run, c being ``first + step * column``; returns how many values were clipped."""
+    source, target, n, clipped = dn[start:stop], out[start:stop], np.int32(stop - start), 0
+    if may_clip(_top(source), offset, max(first, first + step * np.float32(n - 1)), fill):
+        for j in range(n):
+            value, valid = (np.float32(source[j]) + offset) * (first + step * np.float32(np.int32(j))), source[j] != nodata
+            target[j] = stored(value, fill) if valid else fill
+            clipped += valid & (abs(value) >= np.float32(32767.5))
+        return clipped
     for j in range(n):
         value = (np.float32(source[j]) + offset) * (first + step * np.float32(np.int32(j)))
-        target[j] = _stored(value, fill) if source[j] != nodata else fill
-        bits = dn.dtype.type(bits | source[j])
-    if _may_clip(bits, offset, max(first, first + step * np.float32(n - 1)), fill):
-        return _count_clipped(dn, start, stop, offset, first, step, nodata)
-    return 0
+        target[j] = stored_unclipped(value, fill) if source[j] != nodata else fill
+    return clipped
 
 
 @njit(cache=True)
@@ -292,14 +247,7 @@ def _plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, lin
                 lost += _lose(dn, row + j, row + stop, nodata, out, fill)
             else:
                 line, step = np.float32(factor * (gain + slope * j)), np.float32(factor * slope)
-                source, target, n = dn[row + j : row + stop], out[row + j : row + stop], np.int32(stop - j)
-                bits = dn.dtype.type(0)
-                for m in range(n):  # as `_run`, whose call would cost more than a short run
-                    value = (np.float32(source[m]) + add) * (line + step * np.float32(np.int32(m)))
-                    target[m] = _stored(value, fill) if source[m] != nodata else fill
-                    bits = dn.dtype.type(bits | source[m])
-                if _may_clip(bits, add, max(line, line + step * np.float32(n - 1)), fill):
-                    clipped += _count_clipped(dn, row + j, row + stop, add, line, step, nodata)
+                clipped += _run(dn, row + j, row + stop, add, line, step, nodata, fill, out)
             j = stop
         if last < width:
             lost += _lose(dn, row + last, row + width, nodata, out, fill)
@@ -382,24 +330,21 @@ def _narrow_plane(  # type: ignore[no-untyped-def]
 @njit(cache=True, error_model="numpy")
 def _block(dn, base, begin, end, width, v0, dv, node, add, level, tilt, largest, nodata, fill, out):  # type: ignore[no-untyped-def]
     """Rows that lie below one row of nodes and whose seams stand still: c is ``level + tilt * b``; returns how many were clipped."""
-    n = np.int32(level.shape[0])
-    top = np.uint16(0)
+    n, clipped = np.int32(level.shape[0]), 0
+    last = base + (end - 1) * width + n
+    careful = may_clip(_top(dn[base + begin * width : last]), add, largest, fill)
     for i in range(begin, end):
         start, b = base + i * width, np.float32(v0 + dv * i - node)
         source, target = dn[start : start + n], out[start : start + n]
-        here = np.uint16(0)  # of this row alone, so that no row waits for the one before
-        for j in range(n):
-            value = (np.float32(source[j]) + add) * (level[j] + tilt[j] * b)
-            here = max(here, np.uint16(source[j]))
-            target[j] = _stored(value, fill) if source[j] != nodata else fill
-        top = max(top, here)
-    clipped = 0
-    if _may_clip(dn.dtype.type(top), add, largest, fill):
-        for i in range(begin, end):
-            source, b = dn[base + i * width : base + i * width + n], np.float32(v0 + dv * i - node)
+        if careful:
+            for j in range(n):
+                value, valid = (np.float32(source[j]) + add) * (level[j] + tilt[j] * b), source[j] != nodata
+                target[j] = stored(value, fill) if valid else fill
+                clipped += valid & (abs(value) >= np.float32(32767.5))
+        else:
             for j in range(n):
                 value = (np.float32(source[j]) + add) * (level[j] + tilt[j] * b)
-                clipped += (source[j] != nodata) & (abs(value) >= np.float32(32767.5))
+                target[j] = stored_unclipped(value, fill) if source[j] != nodata else fill
     return clipped
 
 
@@ -408,10 +353,11 @@ def with_pixels(dn, shape, offset, factor, c, active, nodata, fill, out, counts,
     """As `with_nodes`, with c given per pixel, (time or 1, band, y, x)."""
     bands, height, width = shape[1], shape[2], shape[3]
     chunks = counts.shape[1]
+    limit = np.float32(32767.5) if out.itemsize == 2 else np.float32(np.inf)
     for unit in range(first, last):
         plane, chunk = unit // chunks, unit % chunks
         t, k = plane // bands, plane % bands
-        source = min(t, c.shape[0] - 1)
+        known = c[min(t, c.shape[0] - 1), k]
         add = np.float32(offset[t, k])
         clipped = 0
         lost = 0
@@ -420,11 +366,12 @@ def with_pixels(dn, shape, offset, factor, c, active, nodata, fill, out, counts,
             if not active[t, k]:
                 clipped += _run(dn, base, base + width, add, np.float32(factor), np.float32(0.0), nodata, fill, out)
                 continue
+            source, target, row = dn[base : base + width], out[base : base + width], known[i]
             for j in range(width):
-                here = c[source, k, i, j]
-                if math.isnan(here):
-                    lost += _lose(dn, base + j, base + j + 1, nodata, out, fill)
-                else:
-                    clipped += _run(dn, base + j, base + j + 1, add, np.float32(factor * here), np.float32(0.0), nodata, fill, out)
+                value = (np.float32(source[j]) + add) * np.float32(factor * row[j])
+                valid, missing = source[j] != nodata, math.isnan(row[j])
+                target[j] = fill if missing or not valid else stored(value, fill)
+                lost += valid & missing
+                clipped += valid & (abs(value) >= limit)
         counts[plane, chunk, 0] = clipped
         counts[plane, chunk, 1] = lost
