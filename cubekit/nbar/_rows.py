@@ -34,6 +34,19 @@ def _lose(dn, start, stop, nodata, out, fill):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
+def _copy(source, spare):  # type: ignore[no-untyped-def]
+    """Results in place are made from a copy of each run: a loop that writes what it reads does one pixel at a time."""
+    for j in range(source.shape[0]):
+        spare[j] = source[j]
+
+
+@njit(cache=True)
+def _spare(dn, out, width):  # type: ignore[no-untyped-def]
+    """Room for a row if ``out`` is ``dn`` itself, else none."""
+    return np.empty(width if dn.ctypes.data == out.ctypes.data else 0, dtype=dn.dtype)
+
+
+@njit(cache=True)
 def _top(source):  # type: ignore[no-untyped-def]
     """Largest number of a run; negative ones count as large."""
     top = np.uint16(0)
@@ -43,9 +56,12 @@ def _top(source):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def _run(dn, start, stop, offset, first, step, nodata, fill, out):  # type: ignore[no-untyped-def]
+def _run(dn, start, stop, offset, first, step, nodata, fill, out, spare):  # type: ignore[no-untyped-def]
     """One run, c being ``first + step * column``; returns how many values were clipped."""
     source, target, n, clipped = dn[start:stop], out[start:stop], np.int32(stop - start), 0
+    if spare.shape[0] > 0:
+        _copy(source, spare)
+        source = spare[: stop - start]
     if may_clip(_top(source), offset, max(first, first + step * np.float32(n - 1)), fill):
         for j in range(n):
             value, valid = (np.float32(source[j]) + offset) * (first + step * np.float32(np.int32(j))), source[j] != nodata
@@ -181,7 +197,7 @@ def with_nodes(dn, shape, offset, factor, which, nodes, seams, geometry, active,
     and time; those from ``first`` to ``last`` are done.
     """
     bands, height, width = shape[1], shape[2], shape[3]
-    chunks = counts.shape[1]
+    chunks, spare = counts.shape[1], _spare(dn, out, width)
     lines, stops = np.empty((nodes.shape[2], nodes.shape[4] - 1, 4)), np.empty(nodes.shape[4] - 1, dtype=np.int64)
     columns = np.empty((2, min(width, NARROW)), dtype=np.float32)
     for unit in range(first, last):
@@ -197,20 +213,21 @@ def with_nodes(dn, shape, offset, factor, which, nodes, seams, geometry, active,
             real = _real_seams(view)
             if width <= NARROW and _all_known(known, real + 1):
                 clipped, lost = _narrow_plane(
-                    dn, start, begin, end, width, add, factor, known, view[:real], place, lines, stops, columns, nodata, fill, out
+                    dn, start, begin, end, width, add, factor, known, view[:real], place, lines, stops, columns, nodata, fill, out, spare
                 )
             else:
                 clipped, lost = _plane(
-                    dn, start, begin, end, width, add, factor, known, view[:real], place, lines, stops, nodata, fill, out
+                    dn, start, begin, end, width, add, factor, known, view[:real], place, lines, stops, nodata, fill, out, spare
                 )
         else:
-            clipped = _run(dn, start + begin * width, start + end * width, add, np.float32(factor), np.float32(0.0), nodata, fill, out)
+            for at in range(start + begin * width, start + end * width, width):
+                clipped += _run(dn, at, at + width, add, np.float32(factor), np.float32(0.0), nodata, fill, out, spare)
         counts[plane, chunk, 0] = clipped
         counts[plane, chunk, 1] = lost
 
 
 @njit(cache=True, error_model="numpy")
-def _plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, lines, stops, nodata, fill, out):  # type: ignore[no-untyped-def]
+def _plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, lines, stops, nodata, fill, out, spare):  # type: ignore[no-untyped-def]
     """Rows ``begin`` to ``end`` of one band and time, whose first pixel is ``base``; returns (clipped, uncorrected).
 
     ``nodes`` (detector, row, column), ``seams`` (seam, 6) and ``geometry`` (6,) of one patch and band; ``lines`` and ``stops`` are scratch.
@@ -247,7 +264,7 @@ def _plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, lin
                 lost += _lose(dn, row + j, row + stop, nodata, out, fill)
             else:
                 line, step = np.float32(factor * (gain + slope * j)), np.float32(factor * slope)
-                clipped += _run(dn, row + j, row + stop, add, line, step, nodata, fill, out)
+                clipped += _run(dn, row + j, row + stop, add, line, step, nodata, fill, out, spare)
             j = stop
         if last < width:
             lost += _lose(dn, row + last, row + width, nodata, out, fill)
@@ -291,7 +308,7 @@ def _spread(lines, stops, crossing, first, begin, end, factor, level, tilt):  # 
 
 @njit(cache=True, error_model="numpy")
 def _narrow_plane(  # type: ignore[no-untyped-def]
-    dn, base, begin, end, width, add, factor, nodes, seams, geometry, lines, stops, columns, nodata, fill, out
+    dn, base, begin, end, width, add, factor, nodes, seams, geometry, lines, stops, columns, nodata, fill, out, spare
 ):
     """As `_plane`, for rows so short that runs would cost more than their pixels: c is held per column, and is known everywhere."""
     v0, u0, dv, du, corner, real = geometry[0], geometry[1], geometry[2], geometry[3], int(geometry[4]), seams.shape[0]
@@ -319,7 +336,7 @@ def _narrow_plane(  # type: ignore[no-untyped-def]
             for s in range(real):  # only what a seam passed has another detector
                 low, high = min(before[s], crossing[s]), max(before[s], crossing[s])
                 largest = max(largest, _spread(lines, stops, crossing, first, low, high, factor, level, tilt))
-        clipped += _block(dn, base + first, i, stop, width, v0, dv, node, add, level, tilt, largest, nodata, fill, out)
+        clipped += _block(dn, base + first, i, stop, width, v0, dv, node, add, level, tilt, largest, nodata, fill, out, spare)
         if last - first < width:
             for row in range(base + i * width, base + stop * width, width):
                 lost += _lose(dn, row, row + first, nodata, out, fill) + _lose(dn, row + last, row + width, nodata, out, fill)
@@ -328,7 +345,7 @@ def _narrow_plane(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def _block(dn, base, begin, end, width, v0, dv, node, add, level, tilt, largest, nodata, fill, out):  # type: ignore[no-untyped-def]
+def _block(dn, base, begin, end, width, v0, dv, node, add, level, tilt, largest, nodata, fill, out, spare):  # type: ignore[no-untyped-def]
     """Rows that lie below one row of nodes and whose seams stand still: c is ``level + tilt * b``; returns how many were clipped."""
     n, clipped = np.int32(level.shape[0]), 0
     last = base + (end - 1) * width + n
@@ -336,6 +353,9 @@ def _block(dn, base, begin, end, width, v0, dv, node, add, level, tilt, largest,
     for i in range(begin, end):
         start, b = base + i * width, np.float32(v0 + dv * i - node)
         source, target = dn[start : start + n], out[start : start + n]
+        if spare.shape[0] > 0:
+            _copy(source, spare)
+            source = spare[:n]
         if careful:
             for j in range(n):
                 value, valid = (np.float32(source[j]) + add) * (level[j] + tilt[j] * b), source[j] != nodata
@@ -352,7 +372,7 @@ def _block(dn, base, begin, end, width, v0, dv, node, add, level, tilt, largest,
 def with_pixels(dn, shape, offset, factor, c, active, nodata, fill, out, counts, first, last):  # type: ignore[no-untyped-def]
     """As `with_nodes`, with c given per pixel, (time or 1, band, y, x)."""
     bands, height, width = shape[1], shape[2], shape[3]
-    chunks = counts.shape[1]
+    chunks, spare = counts.shape[1], _spare(dn, out, width)
     limit = np.float32(32767.5) if out.itemsize == 2 else np.float32(np.inf)
     for unit in range(first, last):
         plane, chunk = unit // chunks, unit % chunks
@@ -364,9 +384,12 @@ def with_pixels(dn, shape, offset, factor, c, active, nodata, fill, out, counts,
         for i in range(chunk * height // chunks, (chunk + 1) * height // chunks):
             base = (plane * height + i) * width
             if not active[t, k]:
-                clipped += _run(dn, base, base + width, add, np.float32(factor), np.float32(0.0), nodata, fill, out)
+                clipped += _run(dn, base, base + width, add, np.float32(factor), np.float32(0.0), nodata, fill, out, spare)
                 continue
             source, target, row = dn[base : base + width], out[base : base + width], known[i]
+            if spare.shape[0] > 0:
+                _copy(source, spare)
+                source = spare
             for j in range(width):
                 value = (np.float32(source[j]) + add) * np.float32(factor * row[j])
                 valid, missing = source[j] != nodata, math.isnan(row[j])
