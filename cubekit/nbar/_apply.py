@@ -14,8 +14,9 @@ import numpy.typing as npt
 from cubekit.errors import InputError
 from cubekit.nbar._field import Int8Array
 from cubekit.nbar._patch import CPatch
-from cubekit.nbar._rows import FILL, with_nodes, with_pixels
+from cubekit.nbar._rows import with_nodes, with_pixels
 from cubekit.nbar._status import NbarStatus
+from cubekit.nbar._store import FILL
 from cubekit.typing import FloatArray
 
 __all__ = ["FILL", "SCALE", "Harmonised", "apply_c", "harmonise"]
@@ -78,8 +79,8 @@ def harmonise(
     parallel
         Use all processors. Leave it False inside dask workers.
     out
-        Where to write, C-contiguous, of the shape of ``dn`` and the type asked for; may be ``dn`` itself when both are int16 (a copy is
-        made then).
+        Where to write, C-contiguous, of the shape of ``dn`` and the type asked for. May be the memory of ``dn`` itself: ``dn``, or
+        ``dn.view("int16")``, takes the results in place, which saves new memory and the time that its first touch takes.
 
     Returns
     -------
@@ -92,7 +93,6 @@ def harmonise(
         Shapes, types or lengths that do not fit.
     """
     out, offset = _check(dn, offset, dtype, out)
-    dn = dn.copy() if np.may_share_memory(dn, out) else dn  # clipped values are counted after they were written
     if len(patches) != dn.shape[0]:
         raise InputError(f"{len(patches)} patches for {dn.shape[0]} time steps", remedy="Give one patch or status per time step.")
     status = _statuses(patches, dn.shape[1])
@@ -100,7 +100,7 @@ def harmonise(
     counts = _counts(dn, parallel)
     factor = scale / SCALE if out.dtype == np.int16 else scale
     known = (offset, factor, which, nodes, seams, geometry, status == 0)
-    _launch(with_nodes, (dn.reshape(-1), dn.shape, *known, dn.dtype.type(nodata), _fill_of(out), out.reshape(-1), counts), parallel)
+    _launch(with_nodes, dn, (*known, dn.dtype.type(nodata)), out, counts, parallel)
     return Harmonised(out, status, int(counts[..., 0].sum()), int(counts[..., 1].sum()))
 
 
@@ -128,7 +128,6 @@ def apply_c(
         See `harmonise`.
     """
     out, offset = _check(dn, offset, dtype, out)
-    dn = dn.copy() if np.may_share_memory(dn, out) else dn  # clipped values are counted after they were written
     c = np.asarray(c, dtype=np.float32)
     c = c[None] if c.ndim == 3 else c
     if c.shape[1:] != dn.shape[1:] or c.shape[0] not in (1, dn.shape[0]):
@@ -137,7 +136,7 @@ def apply_c(
     counts = _counts(dn, parallel)
     factor = scale / SCALE if out.dtype == np.int16 else scale
     known = (offset, factor, c, states == 0)
-    _launch(with_pixels, (dn.reshape(-1), dn.shape, *known, dn.dtype.type(nodata), _fill_of(out), out.reshape(-1), counts), parallel)
+    _launch(with_pixels, dn, (*known, dn.dtype.type(nodata)), out, counts, parallel)
     return Harmonised(out, states, int(counts[..., 0].sum()), int(counts[..., 1].sum()))
 
 
@@ -200,11 +199,23 @@ def _packed(patches: Sequence[CPatch | NbarStatus], bands: int) -> tuple[npt.NDA
     return which, nodes, seams, geometry
 
 
-def _launch(loop: Callable[..., None], arguments: tuple[Any, ...], parallel: bool) -> None:
+def _launch(
+    loop: Callable[..., None],
+    dn: npt.NDArray[Any],
+    known: tuple[Any, ...],
+    out: npt.NDArray[Any],
+    counts: npt.NDArray[np.int64],
+    parallel: bool,
+) -> None:
     """Run a compiled loop over all its units of work, in threads if asked for; it does not hold the interpreter's lock."""
-    counts = arguments[-1]
+    if not dn.size:
+        return
+    in_place = dn.flags.c_contiguous and dn.dtype.itemsize == out.dtype.itemsize and dn.ctypes.data == out.ctypes.data
+    if np.may_share_memory(dn, out) and not in_place:
+        dn = dn.copy()  # results would overtake the numbers that they are made of
+    arguments = (dn.reshape(-1), dn.shape, *known, _fill_of(out), out.reshape(-1), counts)
     units = counts.shape[0] * counts.shape[1]
-    parts = min(units, 4 * THREADS, arguments[0].size // GRAIN) if parallel else 1
+    parts = min(units, 4 * THREADS, dn.size // GRAIN) if parallel else 1
     if parts <= 1:
         loop(*arguments, 0, units)
         return

@@ -36,8 +36,7 @@ def map_granules(
     bands
         Bands to read; those without BRDF parameters are passed over.
     threads
-        How many granules at a time; by default half as many as there are processors, as two threads of one core gain nothing here. Parsing
-        and kernels do not hold the interpreter's lock.
+        How many granules at a time; by default as many as there are processors. Parsing and kernels do not hold the interpreter's lock.
 
     Returns
     -------
@@ -53,7 +52,7 @@ def map_granules(
             return error
         return function(field)
 
-    workers = min(threads or max(1, (os.cpu_count() or 1) // 2), len(distinct))
+    workers = min(threads or os.cpu_count() or 1, len(distinct))
     if workers <= 1:
         answers = [one(source) for source in distinct.values()]
     else:

@@ -7,19 +7,16 @@ next. The lines of a plane change only where a row of nodes is passed, and a sea
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numba import int16, njit
-from numba.extending import overload
+from numba import njit
 
 from cubekit.nbar._field import MARGIN
 from cubekit.nbar._pixels import HALF
 from cubekit.nbar._scan import NODES
+from cubekit.nbar._store import may_clip, stored, stored_unclipped
 
-__all__ = ["FILL", "with_nodes", "with_pixels"]
-
-FILL = -32768
+__all__ = ["with_nodes", "with_pixels"]
 
 NARROW = 2048
 """Pixels of a row up to which c per column fits the first-level cache beside them."""
@@ -37,70 +34,44 @@ def _lose(dn, start, stop, nodata, out, fill):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _count_clipped(dn, start, stop, offset, first, step, nodata):  # type: ignore[no-untyped-def]
-    count = 0
-    source = dn[start:stop]
-    for j in range(stop - start):
-        value = (np.float32(source[j]) + offset) * (first + step * np.float32(j))
-        count += (source[j] != nodata) & (abs(value) >= np.float32(32767.5))
-    return count
+def _copy(source, spare):  # type: ignore[no-untyped-def]
+    """Results in place are made from a copy of each run: a loop that writes what it reads does one pixel at a time."""
+    for j in range(source.shape[0]):
+        spare[j] = source[j]
 
 
-def _stored(value: Any, fill: Any) -> Any:
-    """A float32 as the type of ``fill`` stores it: int16 rounded half to even and clipped, or itself.
-
-    The addition of 1.5 * 2**23 rounds a float32 within +-2**22 to an integer, and vectorises where a call of rint does not.
-    """
-    if fill.dtype != np.int16:
-        return value
-    value = min(max(value, np.float32(-32767.0)), np.float32(32767.0))
-    return np.int16(np.int32((value + np.float32(12582912.0)) - np.float32(12582912.0)))
+@njit(cache=True)
+def _spare(dn, out, width):  # type: ignore[no-untyped-def]
+    """Room for a row if ``out`` is ``dn`` itself, else none."""
+    return np.empty(width if dn.ctypes.data == out.ctypes.data else 0, dtype=dn.dtype)
 
 
-@overload(_stored)
-def _typed_stored(value, fill):  # type: ignore[no-untyped-def]
-    if fill != int16:
-        return lambda value, fill: value
-
-    def stored(value, fill):  # type: ignore[no-untyped-def]
-        limited = min(max(value, np.float32(-32767.0)), np.float32(32767.0))
-        return np.int16(np.int32((limited + np.float32(12582912.0)) - np.float32(12582912.0)))
-
-    return stored
-
-
-def _may_clip(bits: Any, offset: Any, largest: Any, fill: Any) -> Any:
-    """Whether a run may hold values that int16 cannot: the union of its bits bounds its largest number."""
-    bound = np.float32(32767.0) / largest
-    return fill.dtype == np.int16 and not (bits >= 0 and np.float32(bits) + offset <= bound and offset >= -bound)
-
-
-@overload(_may_clip)
-def _typed_may_clip(bits, offset, largest, fill):  # type: ignore[no-untyped-def]
-    if fill != int16:
-        return lambda bits, offset, largest, fill: False
-
-    def may_clip(bits, offset, largest, fill):  # type: ignore[no-untyped-def]
-        bound = np.float32(32767.0) / largest
-        return not (bits >= 0 and np.float32(bits) + offset <= bound and offset >= -bound)
-
-    return may_clip
+@njit(cache=True)
+def _top(source):  # type: ignore[no-untyped-def]
+    """Largest number of a run; negative ones count as large."""
+    top = np.uint16(0)
+    for j in range(source.shape[0]):
+        top = max(top, np.uint16(source[j]))
+    return source.dtype.type(top)
 
 
 @njit(cache=True, error_model="numpy")
-def _run(dn, start, stop, offset, first, step, nodata, fill, out):  # type: ignore[no-untyped-def]
-    """One run; returns how many values were clipped."""
-    n = np.int32(stop - start)
-    source = dn[start:stop]
-    target = out[start:stop]
-    bits = dn.dtype.type(0)
+def _run(dn, start, stop, offset, first, step, nodata, fill, out, spare):  # type: ignore[no-untyped-def]
+    """One run, c being ``first + step * column``; returns how many values were clipped."""
+    source, target, n, clipped = dn[start:stop], out[start:stop], np.int32(stop - start), 0
+    if spare.shape[0] > 0:
+        _copy(source, spare)
+        source = spare[: stop - start]
+    if may_clip(_top(source), offset, max(first, first + step * np.float32(n - 1)), fill):
+        for j in range(n):
+            value, valid = (np.float32(source[j]) + offset) * (first + step * np.float32(np.int32(j))), source[j] != nodata
+            target[j] = stored(value, fill) if valid else fill
+            clipped += valid & (abs(value) >= np.float32(32767.5))
+        return clipped
     for j in range(n):
         value = (np.float32(source[j]) + offset) * (first + step * np.float32(np.int32(j)))
-        target[j] = _stored(value, fill) if source[j] != nodata else fill
-        bits = dn.dtype.type(bits | source[j])
-    if _may_clip(bits, offset, max(first, first + step * np.float32(n - 1)), fill):
-        return _count_clipped(dn, start, stop, offset, first, step, nodata)
-    return 0
+        target[j] = stored_unclipped(value, fill) if source[j] != nodata else fill
+    return clipped
 
 
 @njit(cache=True)
@@ -226,7 +197,7 @@ def with_nodes(dn, shape, offset, factor, which, nodes, seams, geometry, active,
     and time; those from ``first`` to ``last`` are done.
     """
     bands, height, width = shape[1], shape[2], shape[3]
-    chunks = counts.shape[1]
+    chunks, spare = counts.shape[1], _spare(dn, out, width)
     lines, stops = np.empty((nodes.shape[2], nodes.shape[4] - 1, 4)), np.empty(nodes.shape[4] - 1, dtype=np.int64)
     columns = np.empty((2, min(width, NARROW)), dtype=np.float32)
     for unit in range(first, last):
@@ -242,20 +213,21 @@ def with_nodes(dn, shape, offset, factor, which, nodes, seams, geometry, active,
             real = _real_seams(view)
             if width <= NARROW and _all_known(known, real + 1):
                 clipped, lost = _narrow_plane(
-                    dn, start, begin, end, width, add, factor, known, view[:real], place, lines, stops, columns, nodata, fill, out
+                    dn, start, begin, end, width, add, factor, known, view[:real], place, lines, stops, columns, nodata, fill, out, spare
                 )
             else:
                 clipped, lost = _plane(
-                    dn, start, begin, end, width, add, factor, known, view[:real], place, lines, stops, nodata, fill, out
+                    dn, start, begin, end, width, add, factor, known, view[:real], place, lines, stops, nodata, fill, out, spare
                 )
         else:
-            clipped = _run(dn, start + begin * width, start + end * width, add, np.float32(factor), np.float32(0.0), nodata, fill, out)
+            for at in range(start + begin * width, start + end * width, width):
+                clipped += _run(dn, at, at + width, add, np.float32(factor), np.float32(0.0), nodata, fill, out, spare)
         counts[plane, chunk, 0] = clipped
         counts[plane, chunk, 1] = lost
 
 
 @njit(cache=True, error_model="numpy")
-def _plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, lines, stops, nodata, fill, out):  # type: ignore[no-untyped-def]
+def _plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, lines, stops, nodata, fill, out, spare):  # type: ignore[no-untyped-def]
     """Rows ``begin`` to ``end`` of one band and time, whose first pixel is ``base``; returns (clipped, uncorrected).
 
     ``nodes`` (detector, row, column), ``seams`` (seam, 6) and ``geometry`` (6,) of one patch and band; ``lines`` and ``stops`` are scratch.
@@ -292,14 +264,7 @@ def _plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, lin
                 lost += _lose(dn, row + j, row + stop, nodata, out, fill)
             else:
                 line, step = np.float32(factor * (gain + slope * j)), np.float32(factor * slope)
-                source, target, n = dn[row + j : row + stop], out[row + j : row + stop], np.int32(stop - j)
-                bits = dn.dtype.type(0)
-                for m in range(n):  # as `_run`, whose call would cost more than a short run
-                    value = (np.float32(source[m]) + add) * (line + step * np.float32(np.int32(m)))
-                    target[m] = _stored(value, fill) if source[m] != nodata else fill
-                    bits = dn.dtype.type(bits | source[m])
-                if _may_clip(bits, add, max(line, line + step * np.float32(n - 1)), fill):
-                    clipped += _count_clipped(dn, row + j, row + stop, add, line, step, nodata)
+                clipped += _run(dn, row + j, row + stop, add, line, step, nodata, fill, out, spare)
             j = stop
         if last < width:
             lost += _lose(dn, row + last, row + width, nodata, out, fill)
@@ -343,7 +308,7 @@ def _spread(lines, stops, crossing, first, begin, end, factor, level, tilt):  # 
 
 @njit(cache=True, error_model="numpy")
 def _narrow_plane(  # type: ignore[no-untyped-def]
-    dn, base, begin, end, width, add, factor, nodes, seams, geometry, lines, stops, columns, nodata, fill, out
+    dn, base, begin, end, width, add, factor, nodes, seams, geometry, lines, stops, columns, nodata, fill, out, spare
 ):
     """As `_plane`, for rows so short that runs would cost more than their pixels: c is held per column, and is known everywhere."""
     v0, u0, dv, du, corner, real = geometry[0], geometry[1], geometry[2], geometry[3], int(geometry[4]), seams.shape[0]
@@ -371,7 +336,7 @@ def _narrow_plane(  # type: ignore[no-untyped-def]
             for s in range(real):  # only what a seam passed has another detector
                 low, high = min(before[s], crossing[s]), max(before[s], crossing[s])
                 largest = max(largest, _spread(lines, stops, crossing, first, low, high, factor, level, tilt))
-        clipped += _block(dn, base + first, i, stop, width, v0, dv, node, add, level, tilt, largest, nodata, fill, out)
+        clipped += _block(dn, base + first, i, stop, width, v0, dv, node, add, level, tilt, largest, nodata, fill, out, spare)
         if last - first < width:
             for row in range(base + i * width, base + stop * width, width):
                 lost += _lose(dn, row, row + first, nodata, out, fill) + _lose(dn, row + last, row + width, nodata, out, fill)
@@ -380,26 +345,26 @@ def _narrow_plane(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def _block(dn, base, begin, end, width, v0, dv, node, add, level, tilt, largest, nodata, fill, out):  # type: ignore[no-untyped-def]
+def _block(dn, base, begin, end, width, v0, dv, node, add, level, tilt, largest, nodata, fill, out, spare):  # type: ignore[no-untyped-def]
     """Rows that lie below one row of nodes and whose seams stand still: c is ``level + tilt * b``; returns how many were clipped."""
-    n = np.int32(level.shape[0])
-    top = np.uint16(0)
+    n, clipped = np.int32(level.shape[0]), 0
+    last = base + (end - 1) * width + n
+    careful = may_clip(_top(dn[base + begin * width : last]), add, largest, fill)
     for i in range(begin, end):
         start, b = base + i * width, np.float32(v0 + dv * i - node)
         source, target = dn[start : start + n], out[start : start + n]
-        here = np.uint16(0)  # of this row alone, so that no row waits for the one before
-        for j in range(n):
-            value = (np.float32(source[j]) + add) * (level[j] + tilt[j] * b)
-            here = max(here, np.uint16(source[j]))
-            target[j] = _stored(value, fill) if source[j] != nodata else fill
-        top = max(top, here)
-    clipped = 0
-    if _may_clip(dn.dtype.type(top), add, largest, fill):
-        for i in range(begin, end):
-            source, b = dn[base + i * width : base + i * width + n], np.float32(v0 + dv * i - node)
+        if spare.shape[0] > 0:
+            _copy(source, spare)
+            source = spare[:n]
+        if careful:
+            for j in range(n):
+                value, valid = (np.float32(source[j]) + add) * (level[j] + tilt[j] * b), source[j] != nodata
+                target[j] = stored(value, fill) if valid else fill
+                clipped += valid & (abs(value) >= np.float32(32767.5))
+        else:
             for j in range(n):
                 value = (np.float32(source[j]) + add) * (level[j] + tilt[j] * b)
-                clipped += (source[j] != nodata) & (abs(value) >= np.float32(32767.5))
+                target[j] = stored_unclipped(value, fill) if source[j] != nodata else fill
     return clipped
 
 
@@ -407,24 +372,29 @@ def _block(dn, base, begin, end, width, v0, dv, node, add, level, tilt, largest,
 def with_pixels(dn, shape, offset, factor, c, active, nodata, fill, out, counts, first, last):  # type: ignore[no-untyped-def]
     """As `with_nodes`, with c given per pixel, (time or 1, band, y, x)."""
     bands, height, width = shape[1], shape[2], shape[3]
-    chunks = counts.shape[1]
+    chunks, spare = counts.shape[1], _spare(dn, out, width)
+    limit = np.float32(32767.5) if out.itemsize == 2 else np.float32(np.inf)
     for unit in range(first, last):
         plane, chunk = unit // chunks, unit % chunks
         t, k = plane // bands, plane % bands
-        source = min(t, c.shape[0] - 1)
+        known = c[min(t, c.shape[0] - 1), k]
         add = np.float32(offset[t, k])
         clipped = 0
         lost = 0
         for i in range(chunk * height // chunks, (chunk + 1) * height // chunks):
             base = (plane * height + i) * width
             if not active[t, k]:
-                clipped += _run(dn, base, base + width, add, np.float32(factor), np.float32(0.0), nodata, fill, out)
+                clipped += _run(dn, base, base + width, add, np.float32(factor), np.float32(0.0), nodata, fill, out, spare)
                 continue
+            source, target, row = dn[base : base + width], out[base : base + width], known[i]
+            if spare.shape[0] > 0:
+                _copy(source, spare)
+                source = spare
             for j in range(width):
-                here = c[source, k, i, j]
-                if math.isnan(here):
-                    lost += _lose(dn, base + j, base + j + 1, nodata, out, fill)
-                else:
-                    clipped += _run(dn, base + j, base + j + 1, add, np.float32(factor * here), np.float32(0.0), nodata, fill, out)
+                value = (np.float32(source[j]) + add) * np.float32(factor * row[j])
+                valid, missing = source[j] != nodata, math.isnan(row[j])
+                target[j] = fill if missing or not valid else stored(value, fill)
+                lost += valid & missing
+                clipped += valid & (abs(value) >= limit)
         counts[plane, chunk, 0] = clipped
         counts[plane, chunk, 1] = lost

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from cubekit.errors import InputError
 from cubekit.nbar import FILL, CField, NbarStatus, apply_c, harmonise, parse_granule_angles, patch, status_attrs
+from cubekit.nbar._rows import with_nodes
 from tests.nbar.conftest import make_xml
 
 BANDS = ("B01", "B02", "B8A", "B12")
@@ -124,6 +125,38 @@ def test_int16_can_be_written_in_place():
     expected = harmonise(dn, [known], -1000).values
     assert harmonise(dn, [known], -1000, out=dn).values is dn
     np.testing.assert_array_equal(dn, expected)
+
+
+@pytest.mark.parametrize("width", [8, 2100])
+def test_uint16_can_be_written_in_place_through_a_view_without_a_copy(width, monkeypatch):
+    x, y = axes(20_000, 20_000, width, height=8)
+    dn = np.random.default_rng(0).integers(0, 65_536, (1, 2, 8, width)).astype("uint16")
+    known, seen = patch(FIELD, ["B02", "B12"], x, y), []
+    expected = harmonise(dn, [known], -1000)
+    monkeypatch.setattr("cubekit.nbar._apply.with_nodes", lambda numbers, *rest: (seen.append(numbers), with_nodes(numbers, *rest)))
+    done = harmonise(dn, [known], -1000, out=dn.view("int16"))
+    assert np.shares_memory(seen[0], dn)
+    np.testing.assert_array_equal(dn.view("int16"), expected.values)
+    assert done.clipped == expected.clipped > 0
+
+
+def test_pixelwise_c_can_be_written_in_place():
+    x, y = axes(20_000, 20_000, 8)
+    dn = np.random.default_rng(0).integers(0, 65_536, (2, 2, 8, 8)).astype("uint16")
+    c, status = FIELD.c(["B02", "B12"], x, y)
+    expected = apply_c(dn, c, status, -1000)
+    done = apply_c(dn, c, status, -1000, out=dn.view("int16"))
+    np.testing.assert_array_equal(dn.view("int16"), expected.values)
+    assert done.clipped == expected.clipped > 0
+
+
+def test_results_do_not_overtake_numbers_that_they_overlap():
+    x, y = axes(20_000, 20_000, 8)
+    room = np.random.default_rng(0).integers(1, 9000, 65).astype("int16")
+    dn, out = room[:64].reshape(1, 1, 8, 8), room[1:].reshape(1, 1, 8, 8)
+    known = patch(FIELD, ["B02"], x, y)
+    expected = harmonise(dn.copy(), [known], -1000).values
+    np.testing.assert_array_equal(harmonise(dn, [known], -1000, out=out).values, expected)
 
 
 def test_clipping_is_counted_in_place_too():

@@ -91,8 +91,7 @@ def correct(layer: Sentinel2, scenes: Sequence[Scene], stack: Stack, angles: Ang
             field = angles[item_key(item)] if layer.nbar.method != "none" else NbarStatus.not_requested
             if granule.rank == 0:
                 negative[scene] = negative_share(granule.dn, int(_offsets(layer, item)[0]))
-                source = granule.dn.copy() if layer.dtype == "int16" else granule.dn
-                done = _adjust(layer, item, source, field, request, values[scene])
+                done = _adjust(layer, item, granule.dn, field, request, values[scene])
                 status[scene], hole = done.status[0], None
             else:
                 done = _adjust(layer, item, granule.dn, field, request, np.empty(shape[1:], layer.dtype))
