@@ -6,6 +6,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export UV_PROJECT_ENVIRONMENT = $(VENV)
 export UV_PYTHON_DOWNLOADS = never
+# What is imported is compiled once, not by every process of a test run.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-slow lint types imports docs docs-serve package bench-smoke bench lock clean
 

@@ -23,6 +23,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what runs was compiled once, as in any installation
 
 from cubekit.batch import Plan, RunOptions, plan, run  # noqa: E402
 from cubekit.batch._outcome import Outcome  # noqa: E402

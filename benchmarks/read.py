@@ -20,6 +20,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what runs was compiled once, as in any installation
 
 from _read_jobs import ReaderError, other_jobs  # noqa: E402
 from _read_report import report  # noqa: E402
