@@ -6,13 +6,12 @@ import contextlib
 import ctypes
 import errno
 import fcntl
-import io
 import os
 import re
 import shutil
 import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from cubekit.errors import CommitError, TargetExistsError
@@ -79,8 +78,7 @@ class LocalAttempt:
     """A writer's try on the local disk.
 
     The directory ``.NAME.TOKEN.partial`` beside the target takes everything, root metadata last; it is flushed to the disk and renamed.
-    Files are handed to the disk as they are written and waited for once, all together, before the rename: one by one, most of the time of
-    a small cube would be spent waiting.
+    Files are flushed while others are still being made, so that before the rename hardly any is left to wait for.
     An existing cube changes places with it in one system call where the kernel can (Linux, macOS), else it is moved aside first
     (``.NAME.TOKEN.old``) and moved back by whoever looks next, should the writer die in between.
     """
@@ -100,6 +98,9 @@ class LocalAttempt:
             self._lock.note(token)
             self._stage = _stage(location, token, "partial")
             self._stage.mkdir()
+            self._folders = {str(self._stage)}
+            self._flushers = ThreadPoolExecutor(_FLUSHERS, thread_name_prefix="cubekit-flush")
+            self._flushes: list[Future[None]] = []
         except BaseException as error:
             self._lock.release(tidy=not self._lock.left)
             if isinstance(error, OSError):
@@ -109,21 +110,26 @@ class LocalAttempt:
     def put(self, key: str, data: bytes) -> None:
         """Write one object; `commit` waits until it is on the disk."""
         try:
-            path = self._stage / key
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(path, "xb", buffering=0) as file:
-                _write(file, data)
-                if hasattr(os, "posix_fadvise"):
-                    # Starts writing to the disk and does not wait for it.
-                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            path = f"{self._stage}/{key}"
+            self._make(os.path.dirname(path))
+            _write(path, data)
         except OSError as error:
             raise _failed(self._location, error) from error
+        self._flushes.append(self._flushers.submit(_flush_one, path))
+
+    def _make(self, folder: str) -> None:
+        """Make a folder below the staging directory, unless that is done; safe for threads."""
+        if folder not in self._folders:
+            self._make(os.path.dirname(folder))
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder)
+            self._folders.add(folder)
 
     def commit(self, root: bytes) -> None:
         """Write the root's metadata and take the target's name."""
         self.put(ROOT_KEY, root)
         try:
-            _flush(self._stage)
+            self._flush()
             if self._replace:
                 _exchange(self._stage, self._target)
             else:
@@ -132,9 +138,18 @@ class LocalAttempt:
         except OSError as error:
             raise _failed(self._location, error) from error
 
+    def _flush(self) -> None:
+        """Wait until all that was put, files and then names, is on the disk."""
+        for flush in self._flushes:
+            flush.result()
+        folders = sorted(self._folders)
+        for _ in self._flushers.map(_flush_all, (folders[first::_FLUSHERS] for first in range(_FLUSHERS))):
+            pass
+
     def abandon(self) -> None:
         """Remove the staging directory, or the replaced cube that now has its name, and release the lock."""
         if self._lock is not None:
+            self._flushers.shutdown(cancel_futures=True)
             shutil.rmtree(self._stage, ignore_errors=True)
             self._lock.release(tidy=not self._stage.exists())
             self._lock = None
@@ -239,18 +254,19 @@ def _exchange_names(first: Path, second: Path) -> bool:
     raise OSError(code, os.strerror(code), str(second))
 
 
-def _write(file: io.FileIO, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
+def _write(path: str, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+    finally:
+        os.close(fd)
 
 
-def _flush(folder: Path) -> None:
-    """Wait until all below a folder, files and names, is on the disk."""
-    places = [os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in ("", *names)]
-    with ThreadPoolExecutor(_FLUSHERS, thread_name_prefix="cubekit-flush") as pool:
-        for _ in pool.map(_flush_one, places):
-            pass
+def _flush_all(paths: list[str]) -> None:
+    for path in paths:
+        _flush_one(path)
 
 
 def _flush_one(path: str | Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,6 +82,7 @@ def _needed(items: list[Item], grid: Grid) -> tuple[Item, ...]:
     return tuple(chosen)
 
 
+@lru_cache(maxsize=256)
 def _share(extent: BaseGeometry, area: BaseGeometry) -> float:
     return float(extent.intersection(area).area / area.area) if area.area > 0 else 0.0
 
@@ -89,10 +91,16 @@ def _extent_in(item: Item, epsg: int) -> BaseGeometry:
     """Extent of the item's raster in a CRS: from its assets' transform, else its footprint."""
     for asset in item.assets.values():
         if asset.transform is not None and asset.shape is not None and item.epsg is not None:
-            a, _, left, _, e, top = tuple(asset.transform)[:6]
-            height, width = asset.shape
-            return _project(box(left, top + e * height, left + a * width, top), item.epsg, epsg)
+            return _raster_in(item.epsg, asset.transform, asset.shape, epsg)
     return footprint_in(item, epsg)
+
+
+@lru_cache(maxsize=256)
+def _raster_in(source: int, transform: tuple[float, ...], shape: tuple[int, int], epsg: int) -> BaseGeometry:
+    """Extent in a CRS of a raster that lies in `source`; the granules of a tile share it."""
+    a, _, left, _, e, top = transform[:6]
+    height, width = shape
+    return _project(box(left, top + e * height, left + a * width, top), source, epsg)
 
 
 def footprint_in(item: Item, epsg: int) -> BaseGeometry:
