@@ -11,17 +11,16 @@ import re
 import shutil
 import time
 import uuid
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from cubekit.errors import CommitError, TargetExistsError
 from cubekit.layout import ROOT_KEY
 from cubekit.location import Location
+from cubekit.store._flush import Flusher, flush_one
 
 __all__ = ["LocalAttempt", "check_local", "restore_interrupted", "sweep_local"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_FLUSHERS = 4
 _TOKEN = re.compile(r"[0-9a-f]{12}")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
@@ -99,8 +98,7 @@ class LocalAttempt:
             self._stage = _stage(location, token, "partial")
             self._stage.mkdir()
             self._folders = {str(self._stage)}
-            self._flushers = ThreadPoolExecutor(_FLUSHERS, thread_name_prefix="cubekit-flush")
-            self._flushes: list[Future[None]] = []
+            self._flusher = Flusher()
         except BaseException as error:
             self._lock.release(tidy=not self._lock.left)
             if isinstance(error, OSError):
@@ -115,7 +113,7 @@ class LocalAttempt:
             _write(path, data)
         except OSError as error:
             raise _failed(self._location, error) from error
-        self._flushes.append(self._flushers.submit(_flush_one, path))
+        self._flusher.add(path)
 
     def _make(self, folder: str) -> None:
         """Make a folder below the staging directory, unless that is done; safe for threads."""
@@ -129,27 +127,19 @@ class LocalAttempt:
         """Write the root's metadata and take the target's name."""
         self.put(ROOT_KEY, root)
         try:
-            self._flush()
+            self._flusher.finish(sorted(self._folders))
             if self._replace:
                 _exchange(self._stage, self._target)
             else:
                 os.rename(self._stage, self._target)
-            _flush_one(self._target.parent)
+            flush_one(self._target.parent)
         except OSError as error:
             raise _failed(self._location, error) from error
-
-    def _flush(self) -> None:
-        """Wait until all that was put, files and then names, is on the disk."""
-        for flush in self._flushes:
-            flush.result()
-        folders = sorted(self._folders)
-        for _ in self._flushers.map(_flush_all, (folders[first::_FLUSHERS] for first in range(_FLUSHERS))):
-            pass
 
     def abandon(self) -> None:
         """Remove the staging directory, or the replaced cube that now has its name, and release the lock."""
         if self._lock is not None:
-            self._flushers.shutdown(cancel_futures=True)
+            self._flusher.stop()
             shutil.rmtree(self._stage, ignore_errors=True)
             self._lock.release(tidy=not self._stage.exists())
             self._lock = None
@@ -260,19 +250,6 @@ def _write(path: str, data: bytes) -> None:
         view = memoryview(data)
         while view:
             view = view[os.write(fd, view) :]
-    finally:
-        os.close(fd)
-
-
-def _flush_all(paths: list[str]) -> None:
-    for path in paths:
-        _flush_one(path)
-
-
-def _flush_one(path: str | Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
     finally:
         os.close(fd)
 

@@ -151,6 +151,8 @@ def _write_objects(objects: Objects, attempt: Attempt, workers: int) -> dict[str
     ready: list[Array] = []
     for array in objects.arrays:
         (ready if array.variable.chunks is None else lazy).append(array)
+    # The longest work first: what is left for the end is small.
+    ready.sort(key=lambda array: array.variable.nbytes, reverse=True)
     with ThreadPoolExecutor(workers, thread_name_prefix="cubekit-store") as pool:
         tasks = [pool.submit(_write_chunk, array, key, region, attempt) for array in ready for key, region in array.regions()]
         try:
