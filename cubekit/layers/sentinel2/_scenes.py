@@ -59,7 +59,8 @@ def group_scenes(items: Iterable[Item], grid: Grid) -> list[Scene]:
     groups: dict[str, list[Item]] = {}
     for item in items:
         groups.setdefault(_key(item), []).append(item)
-    scenes = [Scene(key, _needed(members, grid)) for key, members in groups.items()]
+    target = box(*grid.bounds)
+    scenes = [Scene(key, _needed(members, grid, target)) for key, members in groups.items()]
     return sorted((scene for scene in scenes if scene.items), key=lambda scene: (scene.time, scene.key))
 
 
@@ -67,8 +68,7 @@ def _key(item: Item) -> str:
     return item.datatake
 
 
-def _needed(items: list[Item], grid: Grid) -> tuple[Item, ...]:
-    target = box(*grid.bounds)
+def _needed(items: list[Item], grid: Grid, target: BaseGeometry) -> tuple[Item, ...]:
     extents = {id(item): _extent_in(item, grid.epsg) for item in items}
     ordered = sorted(items, key=lambda item: (item.epsg != grid.epsg, -_share(extents[id(item)], target), item.id))
     chosen: list[Item] = []
@@ -78,13 +78,18 @@ def _needed(items: list[Item], grid: Grid) -> tuple[Item, ...]:
         same_tile = any(item.tile is not None and item.tile == other.tile for other in chosen)
         if _share(extent, missing) > _NEGLIGIBLE or (same_tile and _share(extent, target) > 0):
             chosen.append(item)
-            missing = missing.difference(extent)
+            missing = _rest(missing, extent)
     return tuple(chosen)
 
 
 @lru_cache(maxsize=256)
 def _share(extent: BaseGeometry, area: BaseGeometry) -> float:
     return float(extent.intersection(area).area / area.area) if area.area > 0 else 0.0
+
+
+@lru_cache(maxsize=256)
+def _rest(area: BaseGeometry, extent: BaseGeometry) -> BaseGeometry:
+    return area.difference(extent)
 
 
 def _extent_in(item: Item, epsg: int) -> BaseGeometry:
