@@ -248,6 +248,14 @@ class Grid:
         x, y = transformer(self.epsg, epsg).transform(x, y)
         return x, y
 
+    def center_in(self, epsg: int) -> tuple[Float2D, Float2D]:
+        """(x, y) of the centre of the pixel ``[height // 2, width // 2]`` in another CRS, each of shape (1, 1)."""
+        x, y = self.x[self.width // 2, None, None], self.y[self.height // 2, None, None]
+        if epsg == self.epsg:
+            return x, y
+        x, y = transformer(self.epsg, epsg).transform(x, y)
+        return x, y
+
     def distance_from(self, lat: float, lon: float) -> Float2D:
         """Distance of the pixel centres from a point, in the grid's plane, shape (height, width), m."""
         x, y = transformer(4326, self.epsg).transform(lon, lat)

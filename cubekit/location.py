@@ -20,10 +20,28 @@ from cubekit.typing import JSON
 if TYPE_CHECKING:
     from zarr.abc.store import Store
 
-__all__ = ["Location", "content_digest", "stored_hashes"]
+__all__ = ["Location", "content_digest", "first_line", "object_store", "stored_hashes"]
 
 _WRITABLE = {"s3", "gs", "az"}
 _SCHEMES = {*_WRITABLE, "http", "https"}
+_ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+
+
+def object_store(url: str, options: Mapping[str, Any] | None = None) -> Any:
+    """The obstore store of a URL; an endpoint that is given as ``http://``, in `options` or the environment, is meant so."""
+    from obstore.store import from_url
+
+    settings = dict(options or {})
+    given = (settings.get("endpoint") or settings.get("aws_endpoint"), *map(os.environ.get, _ENDPOINTS))
+    endpoint = next(filter(None, given), "") if url.startswith("s3://") else url
+    if str(endpoint).startswith("http://"):
+        settings.setdefault("client_options", {"allow_http": True})
+    return from_url(url, **settings)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of obstore says before it shows its insides."""
+    return str(error).partition("\n")[0][:300]
 
 
 @dataclass(frozen=True)
@@ -104,12 +122,7 @@ class Location:
 
     def bucket(self, *, inside: bool = False) -> Any:
         """The obstore store of the folder (`inside`: of the cube itself)."""
-        from obstore.store import from_url
-
-        options = dict(self.options)
-        if self.base.startswith("http://"):
-            options.setdefault("client_options", {"allow_http": True})
-        return from_url(f"{self.base}/{self.name}" if inside else self.base, **options)
+        return object_store(f"{self.base}/{self.name}" if inside else self.base, self.options)
 
     def zarr_store(self) -> Store:
         """Read-only zarr store of the cube."""
@@ -146,7 +159,7 @@ class Location:
             raise AccessDeniedError(f"No access to {self.url}", remedy="Set the credentials of the store in the environment") from error
         except BaseError as error:
             raise ReadError(
-                f"{self.url} does not answer: {str(error)[:200]}", remedy="Check the URL and try again", href=self.url
+                f"{self.url} does not answer: {first_line(error)}", remedy="Check the URL and try again", href=self.url
             ) from error
 
     def keys(self) -> list[str]:

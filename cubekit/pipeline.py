@@ -63,12 +63,16 @@ def _built(recipe: Recipe, request: LayerRequest, out: str, overwrite: bool) -> 
         else:
             groups.setdefault(layer.group, []).append(found)
     hrefs = [href for parts in groups.values() for part in parts for href in part.attrs.pop("item_hrefs", "").split()]
-    merged = {group: xr.merge(parts, combine_attrs="no_conflicts", join="exact", compat="no_conflicts") for group, parts in groups.items()}
+    merged = {group: parts[0] if len(parts) == 1 else _merged(parts) for group, parts in groups.items()}
     sources, text, title = {"item_hrefs": hrefs or "none"}, recipe.published(), recipe.title or None
     cube = assemble(
         merged, request.grid, request.site, sources, recipe=text, digest=recipe.digest, title=title, time=request.time, missing=missing
     )
     return write_cube(cube, out, overwrite=overwrite), cube.sizes.get("time", 0)
+
+
+def _merged(parts: list[xr.Dataset]) -> xr.Dataset:
+    return xr.merge(parts, combine_attrs="no_conflicts", join="exact", compat="no_conflicts")
 
 
 def plan_cube(recipe: Recipe, site: Site, *, session: Session | None = None) -> list[LayerPlan]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import urlsplit, urlunsplit
 
 __all__ = ["placeless", "redact", "unsigned"]
@@ -27,6 +28,9 @@ _ENVIRONMENT = re.compile(
     r"(?i)\b([A-Z0-9_]*(?:SECRET|TOKEN|PASSWORD|ACCESS_KEY|API_KEY|SUBSCRIPTION_KEY)[A-Z0-9_]*['\"]?\s*[=:]\s*['\"]?)[^\s,;'\"}]+"
 )
 
+_REMEMBERED = 1000
+"""Characters of the longest text that is remembered."""
+
 
 def redact(text: str) -> str:
     """Return `text` with the values of signatures, tokens, passwords and keys replaced by ``***``.
@@ -36,10 +40,18 @@ def redact(text: str) -> str:
     """
     if "=" not in text and ":" not in text and "%" not in text:
         return text
+    return _again(text) if len(text) <= _REMEMBERED else _redacted(text)
+
+
+def _redacted(text: str) -> str:
     text = _SECRET_PARAMETER.sub(lambda match: f"{match['key']}***", text)
     text = _AUTHORIZATION.sub(r"\1***", text)
     text = _ENVIRONMENT.sub(r"\1***", text)
     return _USERINFO.sub("***@", text)
+
+
+# A batch says the same things of every cube.
+_again = lru_cache(maxsize=4096)(_redacted)
 
 
 def unsigned(href: str) -> str:

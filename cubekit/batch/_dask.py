@@ -117,7 +117,7 @@ class _Feed:
             for _ in range(int(info["nthreads"]) - busy.count(address)):
                 taken = self._queue.poll(address)
                 if taken is None:
-                    return
+                    break
                 job, attempt = taken
                 key = f"cubekit-{self._token[:8]}-{job.digest[:16]}-{attempt}"
                 # Elsewhere only through `_lost`: dask forgets tasks that prefer a worker which was the last to die.

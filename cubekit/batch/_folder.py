@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from cubekit.batch._outcome import Outcome
 from cubekit.errors import AccessDeniedError, CommitError, InputError
+from cubekit.location import first_line, object_store
 
 __all__ = ["BatchFolder", "open_folder"]
 
@@ -73,12 +74,7 @@ class _LocalFiles:
 
 class _ObjectFiles:
     def __init__(self, root: str) -> None:
-        from obstore.store import from_url
-
-        options: dict[str, Any] = {}
-        if (os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT") or "").startswith("http://"):
-            options["client_options"] = {"allow_http": True}
-        self._root, self._store = root, from_url(root, **options)
+        self._root, self._store = root, object_store(root)
 
     @contextmanager
     def _asking(self, what: str) -> Iterator[None]:
@@ -91,8 +87,9 @@ class _ObjectFiles:
         except (PermissionDeniedError, UnauthenticatedError) as error:
             raise AccessDeniedError(f"No access to {self._root}", remedy="Set the credentials of the store in the environment") from error
         except (BaseError, OSError) as error:
-            reason = str(error).partition("\n")[0][:300]
-            raise CommitError(f"Cannot {what} {self._root}: {reason}", remedy="Check the URL and the store, and try again") from error
+            raise CommitError(
+                f"Cannot {what} {self._root}: {first_line(error)}", remedy="Check the URL and the store, and try again"
+            ) from error
 
     def put(self, key: str, content: bytes) -> None:
         with self._asking("write to"):

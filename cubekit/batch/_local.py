@@ -34,6 +34,7 @@ def run_processes(queue: JobQueue, setup: Setup, limits: Limits, stop: Stop, set
     def serve(number: int) -> None:
         worker = WorkerProcess(setup, limits)
         try:
+            worker.start()
             while not stop.gently.is_set() and (taken := queue.take(number)) is not None:
                 ended.put(settle(worker.run(*taken, stop=stop)))
         except BaseException as error:  # noqa: BLE001 - shown by the thread that waits

@@ -111,6 +111,11 @@ class WorkerProcess:
         )
         return self._record(job, outcome)
 
+    def start(self) -> None:
+        """Start the process before there is a job for it; one that dies of it is started anew for its first job."""
+        with contextlib.suppress(EOFError, OSError):
+            self._start()
+
     def _start(self) -> None:
         if self._process is not None and self._process.poll() is None:
             return

@@ -12,6 +12,9 @@ from cubekit.batch._jobs import Job
 
 __all__ = ["JobQueue"]
 
+_LOOK = 1.0
+"""Seconds after which a worker that waits looks again, whether or not anything was said."""
+
 
 class JobQueue:
     """Jobs by tile, handed out so that a worker stays with its tile; safe for threads.
@@ -20,14 +23,19 @@ class JobQueue:
     ----------
     jobs
         In the order of the plan.
+    alone
+        Seconds for which nobody helps with a tile whose first job has not ended: what it asks for, the others find in the cache.
     """
 
-    def __init__(self, jobs: Iterable[Job]) -> None:
+    def __init__(self, jobs: Iterable[Job], alone: float = 0.0) -> None:
         self._lock = threading.Condition()
         self._waiting: deque[deque[tuple[Job, int]]] = deque(
             deque((job, 1) for job in group) for _, group in groupby(jobs, key=lambda job: job.tile)
         )
         self._owned: dict[Hashable, deque[tuple[Job, int]]] = {}
+        self._alone = alone
+        self._begun: dict[str, float] = {}
+        self._explored: set[str] = set()
         self._not_before = 0.0
         self._out = 0
         self._closed = False
@@ -45,7 +53,7 @@ class JobQueue:
                     return found
                 if self._out == 0 and not self._left():
                     return None
-                self._lock.wait(max(pause, 0.01) if pause > 0 else None)
+                self._lock.wait(max(pause, 0.01) if pause > 0 else _LOOK)
             return None
 
     def poll(self, worker: Hashable) -> tuple[Job, int] | None:
@@ -60,32 +68,42 @@ class JobQueue:
         own = self._owned.get(worker)
         if not own:
             own = self._owned[worker] = self._another(worker)
-        return own.popleft() if own else None
+        if not own:
+            return None
+        job, attempt = own.popleft()
+        self._begun.setdefault(job.tile, time.monotonic())
+        return job, attempt
 
     def _another(self, worker: Hashable) -> deque[tuple[Job, int]]:
         """A tile that nobody has begun, else the second half of the longest that is under way."""
         if self._waiting:
             return self._waiting.popleft()
-        longest = max((queue for owner, queue in self._owned.items() if owner != worker), key=len, default=None)
-        if not longest:
+        others = [queue for owner, queue in self._owned.items() if owner != worker and queue and not self._alone_on(queue[0][0].tile)]
+        if not others:
             return deque()
+        longest = max(others, key=len)
         share = (len(longest) + 1) // 2
         stolen = [longest.pop() for _ in range(share)]
         return deque(reversed(stolen))
 
+    def _alone_on(self, tile: str) -> bool:
+        return tile not in self._explored and time.monotonic() - self._begun.get(tile, 0.0) < self._alone
+
     def _left(self) -> bool:
         return bool(self._waiting) or any(self._owned.values())
 
-    def done(self) -> None:
+    def done(self, job: Job) -> None:
         """Say that a job that was taken has ended and does not come back."""
         with self._lock:
             self._out -= 1
+            self._explored.add(job.tile)
             self._lock.notify_all()
 
     def again(self, job: Job, attempt: int) -> None:
         """Give a job that was taken back, to be tried again after all others."""
         with self._lock:
             self._out -= 1
+            self._explored.add(job.tile)
             self._waiting.append(deque([(job, attempt)]))
             self._lock.notify_all()
 

@@ -34,6 +34,10 @@ _GRACE = 20.0
 """Seconds that running jobs have after SIGTERM, as batch systems send it before they kill."""
 
 
+_ALONE = 60.0
+"""Seconds that the first site of a tile has to ask for what its neighbours share, before others help with that tile."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunOptions:
     """How a batch is run; nothing here changes a cube.
@@ -244,7 +248,8 @@ def run(
     skipped = len(jobs) - len(why) if not options.only_failed else 0
     if not todo:
         return BatchReport(len(jobs), skipped, (), time.monotonic() - began)
-    settler = _Settler(todo, options, progress)
+    # Without a shared folder there is nothing that the first site of a tile could leave to the others.
+    settler = _Settler(todo, options, progress, _ALONE if _cache(jobs, options) else 0.0)
     with tempfile.TemporaryDirectory(prefix="cubekit-batch-") as waiting, _signals(stop) as stopping:
         setup = _setup(jobs, options, waiting, build, describe, sweep)
         with closing(_execute(settler, setup, options, stopping)) as outcomes:
@@ -263,7 +268,6 @@ def run(
 
 def _setup(jobs: Plan, options: RunOptions, waiting: str, build: Any, describe: Any, sweep: Any) -> Setup:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cache = options.cache_dir or ("" if "://" in jobs.root else f"{jobs.root}/cache")
     threads = options.threads or (max(1, cores // _workers(options)) if not options.scheduler else None)
     return Setup(
         root=jobs.root,
@@ -272,11 +276,15 @@ def _setup(jobs: Plan, options: RunOptions, waiting: str, build: Any, describe: 
         describe=callable_name(describe) if describe else "",
         sweep=callable_name(sweep) if sweep else "",
         engine=options.engine,
-        cache_dir=cache,
+        cache_dir=_cache(jobs, options),
         threads=threads,
         memory=_stack_memory(options),
         waiting=waiting,
     )
+
+
+def _cache(jobs: Plan, options: RunOptions) -> str:
+    return options.cache_dir or ("" if "://" in jobs.root else f"{jobs.root}/cache")
 
 
 def _stack_memory(options: RunOptions) -> int:
@@ -315,8 +323,8 @@ def _execute(settler: _Settler, setup: Setup, options: RunOptions, stop: Stop) -
 class _Settler:
     """Decides what an outcome means for the rest of the run, and keeps count."""
 
-    def __init__(self, todo: list[Job], options: RunOptions, progress: Callable[[Progress], None] | None) -> None:
-        self.queue, self.total = JobQueue(todo), len(todo)
+    def __init__(self, todo: list[Job], options: RunOptions, progress: Callable[[Progress], None] | None, alone: float) -> None:
+        self.queue, self.total = JobQueue(todo, alone), len(todo)
         self.outcomes: list[Outcome] = []
         self._jobs = {job.id: job for job in todo}
         self._options, self._progress = options, progress
@@ -334,7 +342,7 @@ class _Settler:
         if again:
             self.queue.again(self._jobs[outcome.id], outcome.attempts + 1)
             return None
-        self.queue.done()
+        self.queue.done(self._jobs[outcome.id])
         self._turned_away = self._turned_away + 1 if outcome.retry_after is not None else 0
         if self._turned_away >= _PATIENCE:
             self.gave_up = f"{_PATIENCE} sites in a row were turned away: {outcome.message}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import signal
 import sys
@@ -34,12 +35,18 @@ def main(descriptor: int) -> None:
         pipe.send(error)
         return
     pipe.send(None)
+    first = True
     while True:
         try:
             job, attempt = pipe.recv()
         except EOFError:
             return
         pipe.send(task.run(job, attempt))
+        if first:
+            # Modules and caches are there to stay: searched for garbage again and again, they would cost a tenth of a small site.
+            gc.collect()
+            gc.freeze()
+            first = False
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -15,7 +15,7 @@ from shapely.geometry.base import BaseGeometry
 from cubekit.catalog._cache import SearchCache, tile_boxes
 from cubekit.catalog._files import FileSource
 from cubekit.catalog._generic import profile_of
-from cubekit.catalog._geometry import Area, area_of, search_boxes
+from cubekit.catalog._geometry import Area, Ground, area_of, search_boxes
 from cubekit.catalog._hrefs import below_root, is_remote
 from cubekit.catalog._model import Item
 from cubekit.catalog._parse import BadItemError, Origin, parse_item
@@ -31,7 +31,7 @@ from cubekit.typing import JSON
 __all__ = ["Catalog", "Source"]
 
 REMEMBERED = 4000
-"""Items that a catalogue keeps at most, so that neighbours need not parse them again."""
+"""Entries that a catalogue keeps at most, so that neighbours need not parse them again."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -75,7 +75,7 @@ class Catalog:
         self._source, self._signer, self._cache, self._share = source, signer, cache, share
         self._table, self._profiles = table, dict(profiles or {})
         self._origin = Origin(self._profile, base, local_root)
-        self._parses: dict[int, tuple[Any, tuple[datetime, datetime], Item]] = {}
+        self._parses: dict[int, _Parsed] = {}
 
     def __repr__(self) -> str:
         return f"<Catalog {self.name}>"
@@ -190,11 +190,11 @@ class Catalog:
             return self._source.fetch(question)
         return self._cache.get({"catalogue": self.name, **question.as_json()}, lambda: self._source.fetch(question))
 
-    def _remember(self, entry: Any, span: tuple[datetime, datetime], item: Item) -> None:
+    def _remember(self, parsed: _Parsed) -> None:
         """Keep what an entry became, where neighbours will be given the same entry: out of a file, or of a kept answer."""
         if self._cache is None and not isinstance(self._source, FileSource):
             return
-        self._parses[id(entry)] = entry, span, item
+        self._parses[id(parsed.entry)] = parsed
         if len(self._parses) > REMEMBERED:
             for old in list(self._parses)[: REMEMBERED // 2]:
                 self._parses.pop(old, None)
@@ -206,17 +206,19 @@ class Catalog:
             if isinstance(entry, dict) and (entry.get("collection") or collection) != collection:
                 continue
             if (known := self._parses.get(id(entry))) is not None:
-                _, span, made = known
-                if wanted(*span, made.geometry, made.properties):
-                    items.append(made)
-                continue
+                if not known.fits(wanted):
+                    continue
+                if known.item is not None:
+                    items.append(known.item)
+                    continue
             try:
-                if isinstance(entry, dict) and entry.get("collection") is None:
-                    entry = {**entry, "collection": collection}
-                keep = _Noted(wanted)
-                if (item := parse_item(entry, self._origin, keep)) is not None:
+                keep = _Noted(entry, wanted)
+                named = {**entry, "collection": collection} if isinstance(entry, dict) and entry.get("collection") is None else entry
+                if (item := parse_item(named, self._origin, keep)) is not None:
                     items.append(item)
-                    self._remember(entry, keep.span, item)
+                # Of a long answer, what was left out would push out what was not.
+                if keep.noted is not None and (item is not None or len(raw) <= REMEMBERED // 2):
+                    self._remember(replace(keep.noted, item=item))
             except BadItemError as error:
                 bad.append(str(error))
         if bad:
@@ -225,16 +227,31 @@ class Catalog:
         return items
 
 
-class _Noted:
-    """Passes a question on and notes the moments it was asked about."""
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    """What is known of an entry: all that is asked of it, and the item, if it was ever wanted."""
 
-    def __init__(self, wanted: Wanted) -> None:
-        self._wanted = wanted
-        self.span: tuple[datetime, datetime] = (EPOCH, EPOCH)
+    entry: Any
+    first: datetime
+    last: datetime
+    ground: Ground | None
+    properties: JSON
+    item: Item | None = None
+
+    def fits(self, wanted: Wanted) -> bool:
+        return wanted(self.first, self.last, self.ground, self.properties)
+
+
+class _Noted:
+    """Passes a question on and notes what it was asked about."""
+
+    def __init__(self, entry: Any, wanted: Wanted) -> None:
+        self._entry, self._wanted = entry, wanted
+        self.noted: _Parsed | None = None
 
     def __call__(self, first: datetime, last: datetime, footprint: JSON | None, properties: JSON) -> bool:
-        self.span = first, last
-        return self._wanted(first, last, footprint, properties)
+        self.noted = _Parsed(self._entry, first, last, Ground.of(footprint), properties)
+        return self.noted.fits(self._wanted)
 
 
 class _Fixed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,7 +16,7 @@ from cubekit.errors import InputError
 from cubekit.grid import Grid
 from cubekit.typing import JSON, BBox
 
-__all__ = ["Area", "area_of", "footprint_geometry", "search_boxes", "touches"]
+__all__ = ["Area", "Ground", "area_of", "footprint_geometry", "search_boxes", "touches"]
 
 Area: TypeAlias = BaseGeometry | Grid | BBox | Iterable[BBox]
 """What can be searched: a shapely geometry in (lon, lat), a grid, a box (west, south, east, north) or several; west > east crosses 180."""
@@ -115,18 +116,31 @@ def _unwrapped(part: BaseGeometry) -> BaseGeometry:
     return moved if 0 < moved.bounds[2] - moved.bounds[0] < 180 else part
 
 
-def touches(footprint: JSON | None, area: BaseGeometry) -> bool:
-    """True if a footprint intersects an area, or is unknown.
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a footprint covers: a valid geometry in degrees, widened by `reach`.
 
     Edges of a granule are straight in its own projection but given by their corners only, so the line in degrees may lie inside the
     granule; footprints are widened by that sagitta (1.6 km at 82 degrees north, 0.2 km at 45).
     """
-    if footprint is None:
-        return True
-    geometry = shape(footprint)
-    if not geometry.is_valid:
-        geometry = shapely.make_valid(geometry)
-    return bool(geometry.intersects(area) or geometry.distance(area) <= _sagitta(geometry))
+
+    geometry: BaseGeometry
+    reach: float
+
+    @classmethod
+    def of(cls, footprint: JSON | None) -> Ground | None:
+        """The ground of a GeoJSON footprint; None where that is unknown."""
+        if footprint is None:
+            return None
+        geometry = shape(footprint)
+        if not geometry.is_valid:
+            geometry = shapely.make_valid(geometry)
+        return cls(geometry, _sagitta(geometry))
+
+
+def touches(ground: Ground | None, area: BaseGeometry) -> bool:
+    """True if the ground intersects an area, or is unknown."""
+    return ground is None or bool(ground.geometry.intersects(area) or ground.geometry.distance(area) <= ground.reach)
 
 
 def _sagitta(geometry: BaseGeometry) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
-from cubekit.catalog._geometry import touches
+from cubekit.catalog._geometry import Ground, touches
 from cubekit.catalog._model import Item, sort_key
 from cubekit.catalog._sentinel2 import granule_time, is_sentinel2
 from cubekit.errors import InputError
@@ -73,18 +73,18 @@ def matches_query(properties: Mapping[str, Any], query: Mapping[str, Mapping[str
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What was asked for: the footprint touches `area`, the time overlaps [`start`, `end`], the properties fulfil `query`."""
+    """What was asked for: the ground touches `area`, the time overlaps [`start`, `end`], the properties fulfil `query`."""
 
     area: BaseGeometry
     start: datetime | None
     end: datetime | None
     query: Mapping[str, Mapping[str, Any]]
 
-    def __call__(self, first: datetime, last: datetime, footprint: JSON | None, properties: JSON) -> bool:
+    def __call__(self, first: datetime, last: datetime, ground: Ground | None, properties: JSON) -> bool:
         """True for an item that is wanted."""
         if (self.start is not None and last < self.start) or (self.end is not None and first > self.end):
             return False
-        return matches_query(properties, self.query) and touches(footprint, self.area)
+        return matches_query(properties, self.query) and touches(ground, self.area)
 
 
 def without_duplicates(items: Iterable[Item]) -> list[Item]:

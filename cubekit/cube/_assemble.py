@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -92,13 +94,17 @@ def assemble(
 
 def spatial_ref(grid: Grid) -> xr.Variable:
     """Grid mapping variable of CF, with the attributes that GDAL and rioxarray look for."""
-    from pyproj import CRS
-
-    crs = CRS.from_epsg(grid.epsg)
-    cf = flat_attrs(crs.to_cf())
+    cf = _crs_attrs(grid.epsg)
     west, _, _, north = grid.bounds
     transform = f"{west:.17g} {grid.resolution:.17g} 0.0 {north:.17g} 0.0 {-grid.resolution:.17g}"
     return xr.Variable((), np.int64(0), {**cf, "spatial_ref": cf["crs_wkt"], "GeoTransform": transform})
+
+
+@lru_cache(maxsize=256)
+def _crs_attrs(epsg: int) -> Mapping[str, Any]:
+    from pyproj import CRS
+
+    return MappingProxyType(flat_attrs(CRS.from_epsg(epsg).to_cf()))
 
 
 def _group_name(name: str) -> str:
@@ -116,8 +122,8 @@ def _on_grid(ds: xr.Dataset, grid: Grid) -> xr.Dataset:
             raise InputError(f"The {dim} coordinates of the imagery are not those of the grid", remedy=_READ_ON_GRID)
     if "time" in ds.dims and "time" not in ds.coords:
         raise InputError("The imagery has no time coordinate", remedy="Give the acquisition times as coordinate 'time'")
-    located = ds.drop_vars(["spatial_ref"], errors="ignore").assign_coords(x=("x", grid.x), y=("y", grid.y))
-    return located.assign_coords(spatial_ref=spatial_ref(grid))
+    plain = ds.drop_vars("spatial_ref") if "spatial_ref" in ds.variables else ds
+    return plain.assign_coords(x=("x", grid.x), y=("y", grid.y), spatial_ref=spatial_ref(grid))
 
 
 def _with_own_axes(ds: xr.Dataset, group: str, imagery: xr.Dataset) -> xr.Dataset:

@@ -11,6 +11,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from cubekit.read._types import AssetOutcome, ReadStatus
 from cubekit.typing import JSON
 
 if TYPE_CHECKING:
+    from cubekit.grid import Grid
     from cubekit.read._layout import Use
 
 __all__ = ["Journal"]
@@ -223,9 +225,13 @@ def _key(name: str, question: object) -> str:
 def _question(use: Use, engine: str) -> tuple[object, ...]:
     """All that decides the pixels of a read, beside the object itself."""
     read, grid = use.read, use.grid
-    place = grid.epsg, tuple(grid.affine)[:6], grid.shape
     out = use.out.dtype.str if use.out is not None else ""
-    return engine, read.index, read.resampling, read.nodata, read.epsg, read.shape, read.transform, place, out
+    return engine, read.index, read.resampling, read.nodata, read.epsg, read.shape, read.transform, _place(grid), out
+
+
+@lru_cache(maxsize=16)
+def _place(grid: Grid) -> tuple[object, ...]:
+    return grid.epsg, tuple(grid.affine)[:6], grid.shape
 
 
 def _sweep(folder: Path, max_age: float) -> None:

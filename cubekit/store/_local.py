@@ -6,23 +6,21 @@ import contextlib
 import ctypes
 import errno
 import fcntl
-import io
 import os
 import re
 import shutil
 import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cubekit.errors import CommitError, TargetExistsError
 from cubekit.layout import ROOT_KEY
 from cubekit.location import Location
+from cubekit.store._flush import Flusher, flush_one
 
 __all__ = ["LocalAttempt", "check_local", "restore_interrupted", "sweep_local"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_FLUSHERS = 4
 _TOKEN = re.compile(r"[0-9a-f]{12}")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
@@ -79,8 +77,7 @@ class LocalAttempt:
     """A writer's try on the local disk.
 
     The directory ``.NAME.TOKEN.partial`` beside the target takes everything, root metadata last; it is flushed to the disk and renamed.
-    Files are handed to the disk as they are written and waited for once, all together, before the rename: one by one, most of the time of
-    a small cube would be spent waiting.
+    Files are flushed while others are still being made, so that before the rename hardly any is left to wait for.
     An existing cube changes places with it in one system call where the kernel can (Linux, macOS), else it is moved aside first
     (``.NAME.TOKEN.old``) and moved back by whoever looks next, should the writer die in between.
     """
@@ -100,6 +97,8 @@ class LocalAttempt:
             self._lock.note(token)
             self._stage = _stage(location, token, "partial")
             self._stage.mkdir()
+            self._folders = {str(self._stage)}
+            self._flusher = Flusher()
         except BaseException as error:
             self._lock.release(tidy=not self._lock.left)
             if isinstance(error, OSError):
@@ -109,32 +108,38 @@ class LocalAttempt:
     def put(self, key: str, data: bytes) -> None:
         """Write one object; `commit` waits until it is on the disk."""
         try:
-            path = self._stage / key
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(path, "xb", buffering=0) as file:
-                _write(file, data)
-                if hasattr(os, "posix_fadvise"):
-                    # Starts writing to the disk and does not wait for it.
-                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            path = f"{self._stage}/{key}"
+            self._make(os.path.dirname(path))
+            _write(path, data)
         except OSError as error:
             raise _failed(self._location, error) from error
+        self._flusher.add(path)
+
+    def _make(self, folder: str) -> None:
+        """Make a folder below the staging directory, unless that is done; safe for threads."""
+        if folder not in self._folders:
+            self._make(os.path.dirname(folder))
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder)
+            self._folders.add(folder)
 
     def commit(self, root: bytes) -> None:
         """Write the root's metadata and take the target's name."""
         self.put(ROOT_KEY, root)
         try:
-            _flush(self._stage)
+            self._flusher.finish(sorted(self._folders))
             if self._replace:
                 _exchange(self._stage, self._target)
             else:
                 os.rename(self._stage, self._target)
-            _flush_one(self._target.parent)
+            flush_one(self._target.parent)
         except OSError as error:
             raise _failed(self._location, error) from error
 
     def abandon(self) -> None:
         """Remove the staging directory, or the replaced cube that now has its name, and release the lock."""
         if self._lock is not None:
+            self._flusher.stop()
             shutil.rmtree(self._stage, ignore_errors=True)
             self._lock.release(tidy=not self._stage.exists())
             self._lock = None
@@ -239,24 +244,12 @@ def _exchange_names(first: Path, second: Path) -> bool:
     raise OSError(code, os.strerror(code), str(second))
 
 
-def _write(file: io.FileIO, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
-
-
-def _flush(folder: Path) -> None:
-    """Wait until all below a folder, files and names, is on the disk."""
-    places = [os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in ("", *names)]
-    with ThreadPoolExecutor(_FLUSHERS, thread_name_prefix="cubekit-flush") as pool:
-        for _ in pool.map(_flush_one, places):
-            pass
-
-
-def _flush_one(path: str | Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
+def _write(path: str, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        os.fsync(fd)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
     finally:
         os.close(fd)
 

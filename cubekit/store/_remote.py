@@ -16,7 +16,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedEr
 
 from cubekit.errors import AccessDeniedError, CommitError, TargetExistsError
 from cubekit.layout import ROOT_KEY
-from cubekit.location import Location
+from cubekit.location import Location, first_line
 
 __all__ = ["RemoteAttempt", "check_remote", "sweep_remote"]
 
@@ -292,5 +292,5 @@ def _failures(location: Location) -> Any:
     except (PermissionDeniedError, UnauthenticatedError) as error:
         raise AccessDeniedError(f"No access to {location.url}", remedy="Set the credentials of the store in the environment") from error
     except (BaseError, OSError) as error:
-        message = f"Cannot write {location.url}: {str(error)[:300]}"
+        message = f"Cannot write {location.url}: {first_line(error)}"
         raise CommitError(message, remedy="Check that the bucket exists and may be written", target=location.url) from error

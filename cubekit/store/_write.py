@@ -141,27 +141,28 @@ def sweep(target: str | os.PathLike[str], *, storage_options: Mapping[str, Any] 
 
 
 def _encoded(document: JSON) -> bytes:
-    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False).encode()
+    return json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
 
 
 def _write_objects(objects: Objects, attempt: Attempt, workers: int) -> dict[str, str]:
     """Write all but the root; returns the hash of every object."""
-    hashes = {}
+    hashes: dict[str, str] = {}
+    lazy: list[Array] = []
+    ready: list[Array] = []
+    for array in objects.arrays:
+        (ready if array.variable.chunks is None else lazy).append(array)
+    # The longest work first: what is left for the end is small.
+    ready.sort(key=lambda array: array.variable.nbytes, reverse=True)
     with ThreadPoolExecutor(workers, thread_name_prefix="cubekit-store") as pool:
-        ready = [array for array in objects.arrays if not _lazy(array)]
         tasks = [pool.submit(_write_chunk, array, key, region, attempt) for array in ready for key, region in array.regions()]
-        tasks += [pool.submit(_write_document, key, document, attempt) for key, document in objects.documents.items()]
         try:
-            hashes.update(_store_lazy([array for array in objects.arrays if _lazy(array)], attempt, workers))
+            hashes.update(_write_document(key, document, attempt) for key, document in objects.documents.items())
+            hashes.update(_store_lazy(lazy, attempt, workers))
             hashes.update(task.result() for task in tasks)
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     return hashes
-
-
-def _lazy(array: Array) -> bool:
-    return array.variable.chunks is not None
 
 
 def _write_chunk(array: Array, key: str, region: Region, attempt: Attempt) -> tuple[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import geopandas
 import kill_builders
 import pytest
@@ -11,6 +13,7 @@ from cubekit.pipeline import build_cube
 from cubekit.recipe import parse_recipe
 from cubekit.sampling import SiteTable
 from cubekit.store import content_digest
+from cubekit.testing.rangeserver import RangeServer
 from cubekit.testing.stacserver import Fault, StacServer
 
 
@@ -68,6 +71,25 @@ def test_batches_make_the_cubes_that_single_builds_make(executor, jobs_at, refer
     assert (sea.status, sea.trace) == ("nothing", ())
     again = run(jobs, RunOptions(executor="serial"))
     assert [outcome.id for outcome in again.outcomes] == ["sea"]
+
+
+@pytest.mark.parametrize("executor", ["local", pytest.param("dask", marks=pytest.mark.slow)])
+def test_cold_workers_ask_for_each_header_once(executor, world, tmp_path):
+    with RangeServer(world.catalog.parent, latency=0.02) as server:
+        content = json.loads(world.catalog.read_text())
+        for asset in (asset for item in content["features"] for asset in item["assets"].values()):
+            asset["href"] = f"{server.url}/{(world.catalog.parent / asset['href']).resolve().relative_to(world.catalog.parent.resolve())}"
+        (tmp_path / "catalog.json").write_text(json.dumps(content))
+        layer = {"kind": "sentinel2", "catalog": [str(tmp_path / "catalog.json")], "bands": ["B04", "B8A"]}
+        days = {"start": "2022-05-01", "end": "2022-06-30"}
+        recipe = parse_recipe({"name": "demo", "grid": {"edge_size": 16}, "time": days, "layers": [layer]})
+        lon, lat = world.sites["centre"]
+        table = SiteTable.from_records([{"id": f"s{n}", "lon": lon + n * 1e-4, "lat": lat} for n in range(8)])
+        report = run(plan(recipe, table, str(tmp_path / "out")), RunOptions(executor=executor, workers=2), build="batch_builders:together")
+        headers = [path for path, first, *_ in server.stats()["ranges"] if first == 0 and path.endswith(".tif")]
+    assert report.counts == {"built": 8}
+    assert len({outcome.worker for outcome in report.outcomes}) == 2
+    assert len(headers) == len(set(headers)) > 10
 
 
 @pytest.mark.slow

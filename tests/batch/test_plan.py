@@ -192,7 +192,7 @@ def test_the_queue_hands_out_every_job_once_and_keeps_tiles_together(jobs, turns
         if taken is not None:
             got.setdefault(worker, []).append(taken[0])
             order.append(taken[0].id)
-            queue.done()
+            queue.done(taken[0])
     assert sorted(order) == sorted(job.id for job in jobs)
     assert queue.poll(1) is None
     assert queue.take(1) is None
@@ -208,12 +208,33 @@ def test_workers_stay_with_their_tile_and_late_ones_help():
     assert queue.poll(1) is None
 
 
+def test_nobody_helps_with_a_tile_before_its_first_job_has_ended():
+    jobs = [Job(f"{tile}{n}", 0.0, 0.0, tile, "", "") for tile in "AB" for n in range(4)]
+    queue = JobQueue(jobs, alone=60.0)
+    first, _ = queue.poll(1)
+    other, _ = queue.poll(2)
+    assert (first.id, other.id) == ("A0", "B0")
+    assert queue.poll(3) is None
+    queue.done(other)
+    assert queue.poll(3)[0].id == "B2"
+    queue.again(first, 2)
+    assert [queue.poll(worker)[0].id for worker in (3, 4)] == ["B3", "A0"]
+    assert queue.poll(5)[0].tile == "A"
+
+
+def test_a_first_job_that_takes_too_long_keeps_nobody_waiting():
+    queue = JobQueue([Job(f"A{n}", 0.0, 0.0, "A", "", "") for n in range(3)], alone=0.3)
+    assert queue.take(1)[0].id == "A0"
+    assert queue.poll(2) is None
+    assert queue.take(2)[0].id == "A2"
+
+
 def test_a_job_that_comes_back_is_waited_for():
     queue = JobQueue([Job("a", 0.0, 0.0, "A", "", "")])
     job, attempt = queue.take(1)
     queue.again(job, attempt + 1)
     assert queue.take(2) == (job, 2)
-    queue.done()
+    queue.done(job)
     assert queue.take(1) is None
 
 

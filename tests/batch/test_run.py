@@ -173,6 +173,13 @@ def test_a_dask_worker_that_is_killed_loses_nothing(recipe, sites, tmp_path):
     assert digests(jobs) == digests(reference)
 
 
+def test_what_a_worker_holds_after_its_first_site_is_not_searched_for_garbage_again(recipe, sites, tmp_path):
+    report = run(plan(recipe, sites("a", "b"), str(tmp_path / "out")), RunOptions(workers=1), build="batch_builders:frozen", describe="")
+    first, second = (outcome.scenes for outcome in report.outcomes)
+    assert first == 0
+    assert second > 10_000
+
+
 def test_an_outcome_that_cannot_be_written_still_reaches_the_report(recipe, sites, tmp_path):
     jobs = plan(recipe, sites("a"), str(tmp_path / "out"))
     (tmp_path / "out").mkdir()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from shapely.geometry import MultiPolygon, Point, Polygon, box, mapping, shape
 
 from cubekit.catalog import open_catalog
-from cubekit.catalog._geometry import area_of, footprint_geometry, search_boxes, touches
+from cubekit.catalog._geometry import Ground, area_of, footprint_geometry, search_boxes, touches
 from cubekit.errors import InputError
 from cubekit.grid import Grid, transformer, utm_epsg
 
@@ -157,4 +157,4 @@ def test_every_point_of_a_granule_is_in_its_footprint(lon, lat, x, y):
     )
     footprint = footprint_geometry(mapping(Polygon(list(zip(*corners, strict=True)))), None)
     point = transformer(epsg, 4326).transform(left + x * 109800, bottom + y * 109800)
-    assert touches(footprint, Point(*point))
+    assert touches(Ground.of(footprint), Point(*point))

@@ -13,9 +13,11 @@ import cubekit
 from cubekit.api import make_recipe
 from cubekit.cube import validate
 from cubekit.errors import HolesError, InputError, NothingFoundError
+from cubekit.grid import transformer
 from cubekit.read import ReadStatus, forget_headers
 from cubekit.reflectance import PixelStatus
 from cubekit.testing.cogs import write_cog, zero_tile_table
+from cubekit.testing.rangeserver import RangeServer
 from tests.layers.conftest import FILL, Copy, counts, load, session_with
 
 Cut = Callable[..., Copy]
@@ -41,6 +43,20 @@ def scramble(copy: Copy, asset: str) -> None:
 
 def zero_offsets(copy: Copy, asset: str) -> None:
     zero_tile_table(copy.file(asset))
+
+
+def corrupt_a_tile(copy: Copy, asset: str, item: int, place: tuple[float, float]) -> None:
+    """Turn most of the tile of the full resolution that holds a place (lon, lat) into nonsense; header and tile table stay."""
+    path = copy.file(asset, item)
+    with rasterio.open(path) as file:
+        row, column = file.index(*transformer(4326, file.crs.to_epsg()).transform(*place))
+        height, width = file.block_shapes[0]
+        tile = f"{column // width}_{row // height}"
+        start, size = (int(file.get_tag_item(f"BLOCK_{what}_{tile}", "TIFF", bidx=1)) for what in ("OFFSET", "SIZE"))
+    data = bytearray(path.read_bytes())
+    most = slice(start + size // 8, start + size)
+    data[most] = bytes((byte * 7 + 13) % 256 for byte in data[most])
+    path.write_bytes(bytes(data))
 
 
 def web_page(copy: Copy, asset: str) -> None:
@@ -216,3 +232,51 @@ def cut_without(copy: Copy, item: int) -> object:
     copy.items = kept
     copy.save()
     return ds
+
+
+def test_every_pixel_of_a_build_with_all_damages_at_once_has_one_reason(cut: Cut, tmp_path: Path) -> None:
+    """Two bands of six scenes at the edge of a granule: whole, cloudy, a 404, a corrupt tile, zeroed tile offsets, half empty."""
+    days = ("20210304T101021_R022_T33UTS_20221204", "20210322", "20210403", "20210411", "20210501", "20210513")
+    copy = cut(*(f"33UTS _{day}" for day in days))
+    copy.items.sort(key=lambda item: item["properties"]["datetime"])
+    remove_at, tile_at, zeros_at, half_at = range(2, 6)
+
+    def blank(pixels: np.ndarray) -> None:
+        pixels[:, : pixels.shape[1] * 8 // 516] = 0
+
+    copy.file("B04", remove_at).unlink()
+    corrupt_a_tile(copy, "B8A", tile_at, (11.96423, 51.3125))
+    zero_tile_table(copy.file("B04", zeros_at))
+    for asset in ("B04", "B8A", "SCL"):
+        copy.change(asset, blank, item=half_at)
+    with RangeServer(copy.root) as server:
+        for asset in (asset for item in copy.items for asset in item["assets"].values()):
+            asset["href"] = f"{server.url}/{asset['href'].removeprefix('./')}"
+        copy.save()
+        recipe = make_recipe(catalog=str(copy.catalog), bands=["B04", "B8A"], edge_size=32, start="2021-03-01", end="2021-05-31")
+        layer = recipe.layers[0].model_copy(update={"max_holes": 0.2, "mask": "apply"})
+        cubekit.build(51.3125, 11.96423, out=tmp_path / "cube.zarr", recipe=recipe.model_copy(update={"layers": (layer,)}))
+    cube = cubekit.open(tmp_path / "cube.zarr").to_dataset()
+
+    assert cube.sizes["time"] == 6
+    reads = {(t, str(cube.band.values[b])): ReadStatus(cube.read_status.values[t, b]) for t, b in np.argwhere(cube.read_status.values > 1)}
+    assert reads == {
+        (remove_at, "B04"): ReadStatus.MISSING,
+        (tile_at, "B8A"): ReadStatus.CORRUPT,
+        (zeros_at, "B04"): ReadStatus.CORRUPT,
+    }
+    told = [counts(cube, step) for step in range(6)]
+    outside = told[0]["OUTSIDE_FOOTPRINT"]
+    inside = ALL - outside
+    assert 0 < outside < ALL
+    assert told[0] == {"VALID": inside, "OUTSIDE_FOOTPRINT": outside}
+    assert told[1] == {"VALID": inside - told[1]["MASKED"], "MASKED": told[1]["MASKED"], "OUTSIDE_FOOTPRINT": outside}
+    assert all(told[step] == {"READ_FAILED": inside, "OUTSIDE_FOOTPRINT": outside} for step in (remove_at, tile_at, zeros_at))
+    assert told[half_at].keys() == {"VALID", "NODATA_AT_SOURCE", "OUTSIDE_FOOTPRINT"}
+    totals = {status.name: sum(step.get(status.name, 0) for step in told) for status in PixelStatus}
+    reasons = ("VALID", "OUTSIDE_FOOTPRINT", "NODATA_AT_SOURCE", "READ_FAILED", "MASKED")
+    assert all(totals[reason] > 0 for reason in reasons)
+    assert sum(totals[reason] for reason in reasons) == 6 * ALL
+    empty = np.isnan(cube[["B04", "B8A"]].to_array().values).any(axis=0)
+    np.testing.assert_array_equal(empty, cube.pixel_status.values != PixelStatus.VALID)
+    assert [problem for problem in validate(tmp_path / "cube.zarr") if problem.severity == "error"] == []

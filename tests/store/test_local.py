@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import resource
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -264,6 +266,51 @@ def test_full_disk_is_named_and_staging_removed(tmp_path: Path) -> None:
     process.join()
     assert message.startswith("No space left for")
     assert left == []
+
+
+def test_all_is_on_the_disk_before_the_cube_has_its_name(tmp_path: Path, tree: xr.DataTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        os_fsync(descriptor)
+        flushed.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+
+    def rename(source: Path, target: Path) -> None:
+        staged.extend([str(source), *map(str, source.rglob("*"))])
+        assert set(staged) <= set(flushed)
+        os_rename(source, target)
+
+    staged: list[str] = []
+    os_fsync, os_rename = os.fsync, os.rename
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "rename", rename)
+    write_cube(tree, tmp_path / "cube.zarr")
+    assert len(staged) > 100
+    assert flushed[-1] == str(tmp_path)
+
+
+def test_a_slow_disk_is_asked_by_several_threads_in_the_end(tmp_path: Path, tree: xr.DataTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: set[str] = set()
+
+    def fsync(descriptor: int) -> None:
+        names.add(threading.current_thread().name)
+        time.sleep(0.01)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_cube(tree, tmp_path / "cube.zarr")
+    assert len({name for name in names if name.startswith("cubekit-flush")}) == 4
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("cubekit-flush")]
+
+
+def test_what_cannot_be_flushed_is_not_committed(tmp_path: Path, tree: xr.DataTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fsync(descriptor: int) -> None:
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith("B04/c/0/0/0"):
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(CommitError, match="Input/output error"):
+        write_cube(tree, tmp_path / "cube.zarr")
+    assert os.listdir(tmp_path) == []
 
 
 def test_failures_leave_nothing(tmp_path: Path, tree: xr.DataTree, monkeypatch: pytest.MonkeyPatch) -> None:

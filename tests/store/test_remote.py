@@ -178,6 +178,20 @@ def test_what_stores_answer_becomes_our_errors(bucket: str, tree: xr.DataTree) -
         open_cube(f"{bucket}/nothing.zarr")
 
 
+def test_an_endpoint_without_encryption_is_meant_so(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ALLOW_HTTP")
+    target = f"{bucket}/plain.zarr"
+    write_cube(tiny_cube(3, 8, seed=1), target)
+    assert open_cube(target).sizes["time"] == 3
+
+
+def test_an_error_of_the_store_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "ftp://127.0.0.1:1")
+    with pytest.raises(CommitError) as caught:
+        write_cube(tiny_cube(3, 8, seed=1), "s3://bucket/cube.zarr")
+    assert "\n" not in caught.value.message
+
+
 def test_options_may_replace_the_environment(bucket: str, s3_endpoint: str, tree: xr.DataTree, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     options = {"endpoint": s3_endpoint, "client_options": {"allow_http": True}}

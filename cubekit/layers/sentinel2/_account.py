@@ -53,7 +53,9 @@ def account(layer: Sentinel2, scenes: Sequence[Scene], stack: Stack, corrected: 
     for number, scene in enumerate(scenes):
         values = corrected.values[number]
         empty = empty_of(values)
-        status[number] = _status(empty, good[number, :-1], scene, request.grid)
+        # Nothing is missing: all is valid, which is 0.
+        if empty.any() or not good[number, :-1].all():
+            status[number] = _status(empty, good[number, :-1], scene, request.grid)
         cloud[number] = clear_mask(corrected.scl[number], layer.clear)
         if good[number, -1]:
             fraction[number] = np.mean((status[number] == PixelStatus.VALID) & (cloud[number] == 0), dtype=np.float64)

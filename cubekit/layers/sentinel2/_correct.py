@@ -83,18 +83,20 @@ def correct(layer: Sentinel2, scenes: Sequence[Scene], stack: Stack, angles: Ang
     status = np.zeros(shape[:2], np.int8)
     factors = zeros(request, shape, np.float32) if layer.nbar.factors else None
     kept = zeros(request, (shape[0], 3, *shape[2:]), np.float32) if layer.nbar.angles else None
-    negative = np.zeros(len(scenes))
+    negative, offset = np.zeros(len(scenes)), np.zeros(shape[:2])
     clipped = 0
     with _one_warning(sum(len(scene.items) for scene in scenes)):
         for granule in stack.granules:
             scene, item = granule.scene, granule.item
             field = angles[item_key(item)] if layer.nbar.method != "none" else NbarStatus.not_requested
+            added = _offsets(layer, item)
             if granule.rank == 0:
-                negative[scene] = negative_share(granule.dn, int(_offsets(layer, item)[0]))
-                done = _adjust(layer, item, granule.dn, field, request, values[scene])
+                offset[scene] = added
+                negative[scene] = negative_share(granule.dn, int(added[0]))
+                done = _adjust(layer, item, granule.dn, added, field, request, values[scene])
                 status[scene], hole = done.status[0], None
             else:
-                done = _adjust(layer, item, granule.dn, field, request, np.empty(shape[1:], layer.dtype))
+                done = _adjust(layer, item, granule.dn, added, field, request, np.empty(shape[1:], layer.dtype))
                 status[scene], hole = np.maximum(status[scene], done.status[0]), empty_of(values[scene])
                 values[scene][hole] = done.values[0][hole]
                 missing = stack.scl[scene] == 0
@@ -108,7 +110,6 @@ def correct(layer: Sentinel2, scenes: Sequence[Scene], stack: Stack, angles: Ang
             request.session.progress("correct", scene, len(scenes))
     request.session.progress("correct", len(scenes), len(scenes))
     _warn_offset(negative, scenes)
-    offset = np.array([_offsets(layer, scene.items[0]) for scene in scenes])
     return Corrected(values, stack.scl, status, offset, float(negative.mean()) if negative.size else 0.0, clipped, factors, kept)
 
 
@@ -123,12 +124,13 @@ def _adjust(
     layer: Sentinel2,
     item: Item,
     dn: npt.NDArray[np.uint16],
+    added: npt.NDArray[np.float64],
     field: CField | NbarStatus,
     request: LayerRequest,
     out: npt.NDArray[np.generic],
 ) -> Harmonised:
-    """One granule (band, y, x) into `out`: by runs of c in the grid's own zone, by c per pixel in another."""
-    offset = _offsets(layer, item)[None]
+    """One granule (band, y, x), `added` to by band, into `out`: by runs of c in the grid's own zone, by c per pixel in another."""
+    offset = added[None]
     parallel = request.session.threads is None or request.session.threads > 1
     grid, scale = request.grid, _scale(layer, item)
     detectors, target = layer.nbar.detectors, layer.nbar.target_sun_zenith

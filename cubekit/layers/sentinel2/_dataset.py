@@ -189,9 +189,8 @@ def _view(field: CField | NbarStatus, grid: Grid) -> tuple[float, float]:
     """(sun, view) zenith at the centre of the grid, NaN where the metadata does not tell."""
     if not isinstance(field, CField):
         return np.nan, np.nan
-    x, y = grid.centers_in(field.angles.epsg)
-    middle = (grid.height // 2, grid.width // 2)
-    sun, view, _ = angles_at(field, next(iter(field.views), "B08"), x[middle][None, None], y[middle][None, None])
+    x, y = grid.center_in(field.angles.epsg)
+    sun, view, _ = angles_at(field, next(iter(field.views), "B08"), x, y)
     return float(sun[0, 0]), float(view[0, 0])
 
 

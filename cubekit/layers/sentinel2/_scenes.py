@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,7 +59,8 @@ def group_scenes(items: Iterable[Item], grid: Grid) -> list[Scene]:
     groups: dict[str, list[Item]] = {}
     for item in items:
         groups.setdefault(_key(item), []).append(item)
-    scenes = [Scene(key, _needed(members, grid)) for key, members in groups.items()]
+    target = box(*grid.bounds)
+    scenes = [Scene(key, _needed(members, grid, target)) for key, members in groups.items()]
     return sorted((scene for scene in scenes if scene.items), key=lambda scene: (scene.time, scene.key))
 
 
@@ -66,8 +68,7 @@ def _key(item: Item) -> str:
     return item.datatake
 
 
-def _needed(items: list[Item], grid: Grid) -> tuple[Item, ...]:
-    target = box(*grid.bounds)
+def _needed(items: list[Item], grid: Grid, target: BaseGeometry) -> tuple[Item, ...]:
     extents = {id(item): _extent_in(item, grid.epsg) for item in items}
     ordered = sorted(items, key=lambda item: (item.epsg != grid.epsg, -_share(extents[id(item)], target), item.id))
     chosen: list[Item] = []
@@ -77,22 +78,34 @@ def _needed(items: list[Item], grid: Grid) -> tuple[Item, ...]:
         same_tile = any(item.tile is not None and item.tile == other.tile for other in chosen)
         if _share(extent, missing) > _NEGLIGIBLE or (same_tile and _share(extent, target) > 0):
             chosen.append(item)
-            missing = missing.difference(extent)
+            missing = _rest(missing, extent)
     return tuple(chosen)
 
 
+@lru_cache(maxsize=256)
 def _share(extent: BaseGeometry, area: BaseGeometry) -> float:
     return float(extent.intersection(area).area / area.area) if area.area > 0 else 0.0
+
+
+@lru_cache(maxsize=256)
+def _rest(area: BaseGeometry, extent: BaseGeometry) -> BaseGeometry:
+    return area.difference(extent)
 
 
 def _extent_in(item: Item, epsg: int) -> BaseGeometry:
     """Extent of the item's raster in a CRS: from its assets' transform, else its footprint."""
     for asset in item.assets.values():
         if asset.transform is not None and asset.shape is not None and item.epsg is not None:
-            a, _, left, _, e, top = tuple(asset.transform)[:6]
-            height, width = asset.shape
-            return _project(box(left, top + e * height, left + a * width, top), item.epsg, epsg)
+            return _raster_in(item.epsg, asset.transform, asset.shape, epsg)
     return footprint_in(item, epsg)
+
+
+@lru_cache(maxsize=256)
+def _raster_in(source: int, transform: tuple[float, ...], shape: tuple[int, int], epsg: int) -> BaseGeometry:
+    """Extent in a CRS of a raster that lies in `source`; the granules of a tile share it."""
+    a, _, left, _, e, top = transform[:6]
+    height, width = shape
+    return _project(box(left, top + e * height, left + a * width, top), source, epsg)
 
 
 def footprint_in(item: Item, epsg: int) -> BaseGeometry:
