@@ -14,7 +14,7 @@ from numba import njit
 from cubekit.nbar._field import MARGIN
 from cubekit.nbar._pixels import HALF
 from cubekit.nbar._scan import NODES
-from cubekit.nbar._store import may_clip, stored, stored_unclipped
+from cubekit.nbar._store import may_clip, stored
 
 __all__ = ["with_nodes", "with_pixels"]
 
@@ -34,16 +34,9 @@ def _lose(dn, start, stop, nodata, out, fill):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _copy(source, spare):  # type: ignore[no-untyped-def]
-    """Results in place are made from a copy of each run: a loop that writes what it reads does one pixel at a time."""
-    for j in range(source.shape[0]):
-        spare[j] = source[j]
-
-
-@njit(cache=True)
-def _spare(dn, out, width):  # type: ignore[no-untyped-def]
-    """Room for a row if ``out`` is ``dn`` itself, else none."""
-    return np.empty(width if dn.ctypes.data == out.ctypes.data else 0, dtype=dn.dtype)
+def _in_place(dn, out):  # type: ignore[no-untyped-def]
+    """Whether ``out`` is ``dn`` itself. Loops then name one array only: of two, the compiler could not know that they never cross."""
+    return dn.ctypes.data == out.ctypes.data
 
 
 @njit(cache=True)
@@ -55,22 +48,41 @@ def _top(source):  # type: ignore[no-untyped-def]
     return source.dtype.type(top)
 
 
+@njit(cache=True)
+def _count_clipped(source, offset, first, step, nodata):  # type: ignore[no-untyped-def]
+    count = 0
+    for j in range(source.shape[0]):
+        value = (np.float32(source[j]) + offset) * (first + step * np.float32(j))
+        count += (source[j] != nodata) & (abs(value) >= np.float32(32767.5))
+    return count
+
+
 @njit(cache=True, error_model="numpy")
-def _run(dn, start, stop, offset, first, step, nodata, fill, out, spare):  # type: ignore[no-untyped-def]
+def _run(dn, start, stop, offset, first, step, nodata, fill, out):  # type: ignore[no-untyped-def]
     """One run, c being ``first + step * column``; returns how many values were clipped."""
-    source, target, n, clipped = dn[start:stop], out[start:stop], np.int32(stop - start), 0
-    if spare.shape[0] > 0:
-        _copy(source, spare)
-        source = spare[: stop - start]
-    if may_clip(_top(source), offset, max(first, first + step * np.float32(n - 1)), fill):
-        for j in range(n):
-            value, valid = (np.float32(source[j]) + offset) * (first + step * np.float32(np.int32(j))), source[j] != nodata
-            target[j] = stored(value, fill) if valid else fill
-            clipped += valid & (abs(value) >= np.float32(32767.5))
-        return clipped
+    n = np.int32(stop - start)
+    source, target = dn[start:stop], out[start:stop]
+    bits = dn.dtype.type(0)
     for j in range(n):
         value = (np.float32(source[j]) + offset) * (first + step * np.float32(np.int32(j)))
-        target[j] = stored_unclipped(value, fill) if source[j] != nodata else fill
+        target[j] = stored(value, fill) if source[j] != nodata else fill
+        bits = dn.dtype.type(bits | source[j])
+    if may_clip(bits, offset, max(first, first + step * np.float32(n - 1)), fill):
+        return _count_clipped(source, offset, first, step, nodata)
+    return 0
+
+
+@njit(cache=True, error_model="numpy")
+def _run_in_place(dn, start, stop, offset, first, step, nodata, fill, out):  # type: ignore[no-untyped-def]
+    """`_run` where ``out`` is ``dn`` itself."""
+    n, clipped = np.int32(stop - start), 0
+    target = out[start:stop]
+    source = target.view(dn.dtype)
+    if may_clip(_top(source), offset, max(first, first + step * np.float32(n - 1)), fill):
+        clipped = _count_clipped(source, offset, first, step, nodata)
+    for j in range(n):
+        value = (np.float32(source[j]) + offset) * (first + step * np.float32(np.int32(j)))
+        target[j] = stored(value, fill) if source[j] != nodata else fill
     return clipped
 
 
@@ -197,7 +209,7 @@ def with_nodes(dn, shape, offset, factor, which, nodes, seams, geometry, active,
     and time; those from ``first`` to ``last`` are done.
     """
     bands, height, width = shape[1], shape[2], shape[3]
-    chunks, spare = counts.shape[1], _spare(dn, out, width)
+    chunks, same = counts.shape[1], _in_place(dn, out)
     lines, stops = np.empty((nodes.shape[2], nodes.shape[4] - 1, 4)), np.empty(nodes.shape[4] - 1, dtype=np.int64)
     columns = np.empty((2, min(width, NARROW)), dtype=np.float32)
     for unit in range(first, last):
@@ -213,21 +225,24 @@ def with_nodes(dn, shape, offset, factor, which, nodes, seams, geometry, active,
             real = _real_seams(view)
             if width <= NARROW and _all_known(known, real + 1):
                 clipped, lost = _narrow_plane(
-                    dn, start, begin, end, width, add, factor, known, view[:real], place, lines, stops, columns, nodata, fill, out, spare
+                    dn, start, begin, end, width, add, factor, known, view[:real], place, lines, stops, columns, nodata, fill, out, same
                 )
             else:
                 clipped, lost = _plane(
-                    dn, start, begin, end, width, add, factor, known, view[:real], place, lines, stops, nodata, fill, out, spare
+                    dn, start, begin, end, width, add, factor, known, view[:real], place, lines, stops, nodata, fill, out, same
                 )
         else:
-            for at in range(start + begin * width, start + end * width, width):
-                clipped += _run(dn, at, at + width, add, np.float32(factor), np.float32(0.0), nodata, fill, out, spare)
+            at = start + begin * width, start + end * width
+            if same:
+                clipped = _run_in_place(dn, *at, add, np.float32(factor), np.float32(0.0), nodata, fill, out)
+            else:
+                clipped = _run(dn, *at, add, np.float32(factor), np.float32(0.0), nodata, fill, out)
         counts[plane, chunk, 0] = clipped
         counts[plane, chunk, 1] = lost
 
 
 @njit(cache=True, error_model="numpy")
-def _plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, lines, stops, nodata, fill, out, spare):  # type: ignore[no-untyped-def]
+def _plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, lines, stops, nodata, fill, out, same):  # type: ignore[no-untyped-def]
     """Rows ``begin`` to ``end`` of one band and time, whose first pixel is ``base``; returns (clipped, uncorrected).
 
     ``nodes`` (detector, row, column), ``seams`` (seam, 6) and ``geometry`` (6,) of one patch and band; ``lines`` and ``stops`` are scratch.
@@ -264,7 +279,18 @@ def _plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, lin
                 lost += _lose(dn, row + j, row + stop, nodata, out, fill)
             else:
                 line, step = np.float32(factor * (gain + slope * j)), np.float32(factor * slope)
-                clipped += _run(dn, row + j, row + stop, add, line, step, nodata, fill, out, spare)
+                if same:
+                    clipped += _run_in_place(dn, row + j, row + stop, add, line, step, nodata, fill, out)
+                    j = stop
+                    continue
+                source, target, n = dn[row + j : row + stop], out[row + j : row + stop], np.int32(stop - j)
+                bits = dn.dtype.type(0)
+                for m in range(n):  # as `_run`, whose call would cost more than a short run
+                    value = (np.float32(source[m]) + add) * (line + step * np.float32(np.int32(m)))
+                    target[m] = stored(value, fill) if source[m] != nodata else fill
+                    bits = dn.dtype.type(bits | source[m])
+                if may_clip(bits, add, max(line, line + step * np.float32(n - 1)), fill):
+                    clipped += _count_clipped(source, add, line, step, nodata)
             j = stop
         if last < width:
             lost += _lose(dn, row + last, row + width, nodata, out, fill)
@@ -308,7 +334,7 @@ def _spread(lines, stops, crossing, first, begin, end, factor, level, tilt):  # 
 
 @njit(cache=True, error_model="numpy")
 def _narrow_plane(  # type: ignore[no-untyped-def]
-    dn, base, begin, end, width, add, factor, nodes, seams, geometry, lines, stops, columns, nodata, fill, out, spare
+    dn, base, begin, end, width, add, factor, nodes, seams, geometry, lines, stops, columns, nodata, fill, out, same
 ):
     """As `_plane`, for rows so short that runs would cost more than their pixels: c is held per column, and is known everywhere."""
     v0, u0, dv, du, corner, real = geometry[0], geometry[1], geometry[2], geometry[3], int(geometry[4]), seams.shape[0]
@@ -336,7 +362,10 @@ def _narrow_plane(  # type: ignore[no-untyped-def]
             for s in range(real):  # only what a seam passed has another detector
                 low, high = min(before[s], crossing[s]), max(before[s], crossing[s])
                 largest = max(largest, _spread(lines, stops, crossing, first, low, high, factor, level, tilt))
-        clipped += _block(dn, base + first, i, stop, width, v0, dv, node, add, level, tilt, largest, nodata, fill, out, spare)
+        if same:
+            clipped += _block_in_place(dn, base + first, i, stop, width, v0, dv, node, add, level, tilt, largest, nodata, fill, out)
+        else:
+            clipped += _block(dn, base + first, i, stop, width, v0, dv, node, add, level, tilt, largest, nodata, fill, out)
         if last - first < width:
             for row in range(base + i * width, base + stop * width, width):
                 lost += _lose(dn, row, row + first, nodata, out, fill) + _lose(dn, row + last, row + width, nodata, out, fill)
@@ -344,27 +373,50 @@ def _narrow_plane(  # type: ignore[no-untyped-def]
     return clipped, lost
 
 
+@njit(cache=True)
+def _count_clipped_held(source, offset, level, tilt, b, nodata):  # type: ignore[no-untyped-def]
+    count = 0
+    for j in range(source.shape[0]):
+        value = (np.float32(source[j]) + offset) * (level[j] + tilt[j] * b)
+        count += (source[j] != nodata) & (abs(value) >= np.float32(32767.5))
+    return count
+
+
 @njit(cache=True, error_model="numpy")
-def _block(dn, base, begin, end, width, v0, dv, node, add, level, tilt, largest, nodata, fill, out, spare):  # type: ignore[no-untyped-def]
+def _block(dn, base, begin, end, width, v0, dv, node, add, level, tilt, largest, nodata, fill, out):  # type: ignore[no-untyped-def]
     """Rows that lie below one row of nodes and whose seams stand still: c is ``level + tilt * b``; returns how many were clipped."""
-    n, clipped = np.int32(level.shape[0]), 0
-    last = base + (end - 1) * width + n
-    careful = may_clip(_top(dn[base + begin * width : last]), add, largest, fill)
+    n = np.int32(level.shape[0])
+    top = np.uint16(0)
     for i in range(begin, end):
         start, b = base + i * width, np.float32(v0 + dv * i - node)
         source, target = dn[start : start + n], out[start : start + n]
-        if spare.shape[0] > 0:
-            _copy(source, spare)
-            source = spare[:n]
-        if careful:
-            for j in range(n):
-                value, valid = (np.float32(source[j]) + add) * (level[j] + tilt[j] * b), source[j] != nodata
-                target[j] = stored(value, fill) if valid else fill
-                clipped += valid & (abs(value) >= np.float32(32767.5))
-        else:
-            for j in range(n):
-                value = (np.float32(source[j]) + add) * (level[j] + tilt[j] * b)
-                target[j] = stored_unclipped(value, fill) if source[j] != nodata else fill
+        here = np.uint16(0)  # of this row alone, so that no row waits for the one before
+        for j in range(n):
+            value = (np.float32(source[j]) + add) * (level[j] + tilt[j] * b)
+            here = max(here, np.uint16(source[j]))
+            target[j] = stored(value, fill) if source[j] != nodata else fill
+        top = max(top, here)
+    clipped = 0
+    if may_clip(dn.dtype.type(top), add, largest, fill):
+        for i in range(begin, end):
+            start = base + i * width
+            clipped += _count_clipped_held(dn[start : start + n], add, level, tilt, np.float32(v0 + dv * i - node), nodata)
+    return clipped
+
+
+@njit(cache=True, error_model="numpy")
+def _block_in_place(dn, base, begin, end, width, v0, dv, node, add, level, tilt, largest, nodata, fill, out):  # type: ignore[no-untyped-def]
+    """`_block` where ``out`` is ``dn`` itself."""
+    n, clipped = np.int32(level.shape[0]), 0
+    for i in range(begin, end):
+        start, b = base + i * width, np.float32(v0 + dv * i - node)
+        target = out[start : start + n]
+        source = target.view(dn.dtype)
+        if may_clip(_top(source), add, largest, fill):
+            clipped += _count_clipped_held(source, add, level, tilt, b, nodata)
+        for j in range(n):
+            value = (np.float32(source[j]) + add) * (level[j] + tilt[j] * b)
+            target[j] = stored(value, fill) if source[j] != nodata else fill
     return clipped
 
 
@@ -372,7 +424,7 @@ def _block(dn, base, begin, end, width, v0, dv, node, add, level, tilt, largest,
 def with_pixels(dn, shape, offset, factor, c, active, nodata, fill, out, counts, first, last):  # type: ignore[no-untyped-def]
     """As `with_nodes`, with c given per pixel, (time or 1, band, y, x)."""
     bands, height, width = shape[1], shape[2], shape[3]
-    chunks, spare = counts.shape[1], _spare(dn, out, width)
+    chunks, same = counts.shape[1], _in_place(dn, out)
     limit = np.float32(32767.5) if out.itemsize == 2 else np.float32(np.inf)
     for unit in range(first, last):
         plane, chunk = unit // chunks, unit % chunks
@@ -384,12 +436,12 @@ def with_pixels(dn, shape, offset, factor, c, active, nodata, fill, out, counts,
         for i in range(chunk * height // chunks, (chunk + 1) * height // chunks):
             base = (plane * height + i) * width
             if not active[t, k]:
-                clipped += _run(dn, base, base + width, add, np.float32(factor), np.float32(0.0), nodata, fill, out, spare)
+                if same:
+                    clipped += _run_in_place(dn, base, base + width, add, np.float32(factor), np.float32(0.0), nodata, fill, out)
+                else:
+                    clipped += _run(dn, base, base + width, add, np.float32(factor), np.float32(0.0), nodata, fill, out)
                 continue
             source, target, row = dn[base : base + width], out[base : base + width], known[i]
-            if spare.shape[0] > 0:
-                _copy(source, spare)
-                source = spare
             for j in range(width):
                 value = (np.float32(source[j]) + add) * np.float32(factor * row[j])
                 valid, missing = source[j] != nodata, math.isnan(row[j])

@@ -11,7 +11,7 @@ import numpy as np
 from numba import int16
 from numba.extending import overload
 
-__all__ = ["FILL", "may_clip", "stored", "stored_unclipped"]
+__all__ = ["FILL", "may_clip", "stored"]
 
 FILL = -32768
 
@@ -37,18 +37,6 @@ def _typed_stored(value, fill):  # type: ignore[no-untyped-def]
         return np.int16(np.int32((limited + np.float32(12582912.0)) - np.float32(12582912.0)))
 
     return store
-
-
-def stored_unclipped(value: Any, fill: Any) -> Any:
-    """`stored`, of no meaning for what int16 cannot store: the sum with 1.5 * 2**23 has the integer in its lowest bits."""
-    return stored(value, fill)
-
-
-@overload(stored_unclipped)
-def _typed_stored_unclipped(value, fill):  # type: ignore[no-untyped-def]
-    if fill != int16:
-        return lambda value, fill: value
-    return lambda value, fill: np.int16(np.float32(value + np.float32(12582912.0)).view(np.int32))
 
 
 def may_clip(top: Any, offset: Any, largest: Any, fill: Any) -> Any:
