@@ -117,6 +117,14 @@ def frozen(recipe, site, out, *, overwrite, session):
     return Result("", scenes=gc.get_freeze_count())
 
 
+def orphan(recipe, site, out, *, overwrite, session):
+    """Kills the worker that this process is a child of, once."""
+    if once("orphan"):
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+    return Result("")
+
+
 def together(recipe, site, out, *, overwrite, session):
     """The real builder; a process that has not built waits for another to come so far, for a while."""
     from cubekit.pipeline import build_cube
