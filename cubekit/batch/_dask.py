@@ -23,6 +23,9 @@ __all__ = ["run_dask", "run_in_child"]
 CONNECT = 20.0
 """Seconds that a scheduler has to answer."""
 
+_KEEP = {"distributed.deploy.lost-worker-timeout": "1000 weeks"}
+"""A cluster looks some time after a death whether that worker is back, and gives it up even if it just died once more."""
+
 _CHILDREN: dict[tuple[str, int], WorkerProcess] = {}
 _LOCK = threading.Lock()
 
@@ -77,6 +80,7 @@ def run_dask(
             yield from _Feed(client, queue, setup, limits, stop, settle).run()
         return
     with (
+        import_module("dask").config.set(_KEEP),
         dask.LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0) as cluster,
         dask.Client(cluster, set_as_default=False) as client,
     ):

@@ -9,6 +9,7 @@ import fcntl
 import os
 import re
 import shutil
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -97,7 +98,7 @@ class LocalAttempt:
             self._lock.note(token)
             self._stage = _stage(location, token, "partial")
             self._stage.mkdir()
-            self._folders = {str(self._stage)}
+            self._folders, self._making = {str(self._stage)}, threading.Lock()
             self._flusher = Flusher()
         except BaseException as error:
             self._lock.release(tidy=not self._lock.left)
@@ -109,18 +110,18 @@ class LocalAttempt:
         """Write one object; `commit` waits until it is on the disk."""
         try:
             path = f"{self._stage}/{key}"
-            self._make(os.path.dirname(path))
+            with self._making:
+                self._make(os.path.dirname(path))
             _write(path, data)
         except OSError as error:
             raise _failed(self._location, error) from error
         self._flusher.add(path)
 
     def _make(self, folder: str) -> None:
-        """Make a folder below the staging directory, unless that is done; safe for threads."""
+        """Make a folder below the staging directory, unless that is done."""
         if folder not in self._folders:
             self._make(os.path.dirname(folder))
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(folder)
+            os.mkdir(folder)
             self._folders.add(folder)
 
     def commit(self, root: bytes) -> None:

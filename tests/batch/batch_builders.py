@@ -117,16 +117,33 @@ def frozen(recipe, site, out, *, overwrite, session):
     return Result("", scenes=gc.get_freeze_count())
 
 
+def orphan(recipe, site, out, *, overwrite, session):
+    """Kills the worker that this process is a child of, once."""
+    if once("orphan"):
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+    return Result("")
+
+
 def together(recipe, site, out, *, overwrite, session):
-    """The real builder; a process that has not built waits for another to come so far, for a while."""
+    """The real builder; a process that has not read anything waits for another to come so far, for a while."""
+    from cubekit.layers.sentinel2 import _pixels
     from cubekit.pipeline import build_cube
 
-    folder = Path(os.environ["CUBEKIT_TEST_STATE"])
-    (folder / f"begun-{os.getpid()}").touch()
-    until = time.monotonic() + 4.0
-    while len(list(folder.glob("begun-*"))) < 2 and time.monotonic() < until:
-        time.sleep(0.01)
-    return build_cube(recipe, site, out, overwrite=overwrite, session=session)
+    read, folder = _pixels.read_assets, Path(os.environ["CUBEKIT_TEST_STATE"])
+
+    def wait_and_read(*arguments, **options):
+        (folder / f"begun-{os.getpid()}").touch()
+        until = time.monotonic() + 4.0
+        while len(list(folder.glob("begun-*"))) < 2 and time.monotonic() < until:
+            time.sleep(0.001)
+        return read(*arguments, **options)
+
+    _pixels.read_assets = wait_and_read
+    try:
+        return build_cube(recipe, site, out, overwrite=overwrite, session=session)
+    finally:
+        _pixels.read_assets = read
 
 
 current = build

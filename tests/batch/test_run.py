@@ -173,6 +173,21 @@ def test_a_dask_worker_that_is_killed_loses_nothing(recipe, sites, tmp_path):
     assert digests(jobs) == digests(reference)
 
 
+@pytest.mark.timeout(120)
+def test_the_only_worker_of_a_cluster_comes_back_however_long_it_takes(recipe, sites, tmp_path):
+    import dask
+
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1 ms"}):
+        report = run(
+            plan(recipe, sites("a", "b"), str(tmp_path / "out")),
+            RunOptions(executor="dask", workers=1),
+            build="batch_builders:orphan",
+            describe="",
+        )
+    assert report.counts == {"built": 2}
+    assert sorted(outcome.attempts for outcome in report.outcomes) == [1, 2]
+
+
 def test_what_a_worker_holds_after_its_first_site_is_not_searched_for_garbage_again(recipe, sites, tmp_path):
     report = run(plan(recipe, sites("a", "b"), str(tmp_path / "out")), RunOptions(workers=1), build="batch_builders:frozen", describe="")
     first, second = (outcome.scenes for outcome in report.outcomes)
