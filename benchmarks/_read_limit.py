@@ -18,8 +18,14 @@ from cubekit.read._layout import Range, Use
 from cubekit.read._loop import background
 
 
-def measure(reads: list[AssetRead], grid: Grid, options: ReadOptions, clients: tuple[str, ...] = ("own", "obstore")) -> dict[str, float]:
-    """Seconds: ``fetch`` by each client (headers first, then ranges), ``inflate`` on all cores; and the bytes."""
+def measure(
+    reads: list[AssetRead], grid: Grid, options: ReadOptions, clients: tuple[str, ...] = ("own", "obstore"), server: Any = None
+) -> dict[str, float]:
+    """Seconds: ``fetch`` by each client (headers first, then ranges), ``inflate`` on all cores; and the bytes.
+
+    ``cpu_fetch``, ``cpu_server`` and ``cpu_inflate`` are seconds of processor time of the own client, of the server meanwhile, and of
+    inflating: what one machine has to do in all.
+    """
     here = background()
     assets, _ = _group([Use(i, read, grid) for i, read in enumerate(reads)], options)
     ranges: dict[str, list[Range]] = {}
@@ -38,9 +44,14 @@ def measure(reads: list[AssetRead], grid: Grid, options: ReadOptions, clients: t
     out: dict[str, float] = {"bytes": sum(stop - start for _, some in spans for start, stop in some)}
     bodies: list[Any] = []
     for client in clients:
-        begin = time.perf_counter()
+        if server is not None:
+            server.stats(reset=True)
+        begin, used = time.perf_counter(), time.process_time()
         bodies = here.run(_FETCH[client](spans, options, here))
         out[f"fetch_{client}"] = time.perf_counter() - begin
+        if client == "own":
+            out["cpu_fetch"] = time.process_time() - used
+            out["cpu_server"] = server.stats()["cpu"] if server is not None else 0.0
     tiles = [
         (tile, bytes(body[tile.offset + tile.lead[0] - one.start : tile.offset + tile.lead[1] - one.start]))
         for (_, found), got in zip(ranges.items(), bodies, strict=True)
@@ -53,9 +64,9 @@ def measure(reads: list[AssetRead], grid: Grid, options: ReadOptions, clients: t
         Inflater(tile.level, tile.inflated).feed(memoryview(body), False, "")
 
     with ThreadPoolExecutor(options.workers) as pool:
-        begin = time.perf_counter()
+        begin, used = time.perf_counter(), time.process_time()
         list(pool.map(inflate, tiles, chunksize=8))
-        out["inflate"] = time.perf_counter() - begin
+        out["inflate"], out["cpu_inflate"] = time.perf_counter() - begin, time.process_time() - used
     out["inflated_bytes"] = sum(tile.inflated for tile, _ in tiles)
     out["limit"] = max(min(out[f"fetch_{client}"] for client in clients), out["inflate"])
     return out

@@ -263,9 +263,11 @@ def cubekit_nbar(job):
     """The whole way with `cubekit.build`: search, pixels, scene classes, metadata, c-factors by detector, checks, Zarr store."""
     import shutil
 
-    import zarr  # noqa: F401  as all imports: not in the wall time
+    import dask.array  # noqa: F401  as all imports: not in the wall time
+    import zarr  # noqa: F401
 
     import cubekit
+    import cubekit.catalog._api
     import cubekit.layers.sentinel2
     import cubekit.nbar
     import cubekit.pipeline

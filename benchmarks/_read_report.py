@@ -41,7 +41,7 @@ def _markdown(results: dict[str, Any]) -> str:
             f"### {key['resolution']} m, tiles of {key['tile']}, {key['latency_ms']:g} ms to the first byte, {SHAPES[key['items']]}",
             "",
             f"Limit {limit['limit']:.2f} s: fetching the needed {limit['bytes'] / 1e6:.0f} MB ({fetch}), inflating the needed"
-            f" {limit['inflated_bytes'] / 1e6:.0f} MB on all cores {limit['inflate']:.2f} s.",
+            f" {limit['inflated_bytes'] / 1e6:.0f} MB on all cores {limit['inflate']:.2f} s. Both on one machine: {_together(limit, machine['cores'])}",
             "",
             "| reader | wall s | / cubekit | / limit | imports s | CPU s | requests (HEAD) | MB | peak MB | runs | pixels |",
             "|---|---|---|---|---|---|---|---|---|---|---|",
@@ -68,6 +68,14 @@ def _markdown(results: dict[str, Any]) -> str:
             f"| {row['job']} | {row['reader']} | {row['wall']:.2f} | {row['requests']:.0f} | {row['bytes'] / 1e6:.0f} | {', '.join(remarks)} |"
         )
     return "\n".join([*lines, ""])
+
+
+def _together(limit: dict[str, Any], cores: int) -> str:
+    """The least time that fetching and inflating take where they share the processors with the server."""
+    parts = limit["cpu_fetch"], limit["cpu_server"], limit["cpu_inflate"]
+    idle = 2 * limit["latency_ms"] / 1000  # two round trips before there is anything to inflate
+    told = "client {:.2f}, server {:.2f}, inflating {:.2f} s of processor time".format(*parts)
+    return f"{told}, over {cores} cores and after two round trips {sum(parts) / cores + idle:.2f} s."
 
 
 def _chart(results: dict[str, Any], path: Path) -> None:

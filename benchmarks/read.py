@@ -135,7 +135,7 @@ def _compare(
             "lat": lat, "lon": lon, "edge": 128, "resolution": resolution, "epsg": EPSG, "bounds": list(grid.bounds),
         }  # fmt: skip
         if not any(all(limit[key] == value for key, value in setting.items()) for limit in results["limits"]):
-            results["limits"].append({**setting, **_limit(job, grid)})
+            results["limits"].append({**setting, **_limit(job, grid, server)})
             keep()
         for name, function, environment, threads, where in readers:
             known = any(row["reader"] == name and all(row[key] == value for key, value in setting.items()) for row in results["runs"])
@@ -182,12 +182,12 @@ def _once(python: Path, function: str, job: dict[str, Any], folder: str) -> dict
     return answer
 
 
-def _limit(job: dict[str, Any], grid: Grid) -> dict[str, float]:
+def _limit(job: dict[str, Any], grid: Grid, server: Any) -> dict[str, float]:
     from _read_limit import measure
 
     features = json.loads(Path(job["items"]).read_text())["features"]
     reads = [AssetRead(f["assets"][b]["href"], f["id"], b, "nearest", 0) for f in features for b in job["bands"]]
-    found = [measure(reads, grid, ReadOptions()) for _ in range(3)]
+    found = [measure(reads, grid, ReadOptions(), server=server) for _ in range(3)]
     return {key: statistics.median(one[key] for one in found) for key in found[0]}
 
 
