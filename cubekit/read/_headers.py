@@ -10,6 +10,7 @@ import zlib
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,9 @@ FIRST = 16 << 10
 
 _MORE = 4 << 10
 _LONGEST = 4 << 20
-_VERSION = 1
+_VERSION = 2
 _LEADER = 8
+_SHARED = ("order", "big", "following", "transform", "epsg", "reason", "maskless")
 _PLAIN = ("width", "height", "tile_width", "tile_height", "samples", "planar", "dtype", "bits", "codec", "predictor", "order", "reason")
 
 
@@ -195,73 +197,92 @@ def _open(folder: Path) -> sqlite3.Connection | None:
 
 
 def pack(header: Header) -> bytes:
-    """Header as bytes: JSON and the tile tables, deflated; a table in GDAL's contiguous order keeps only its first offset."""
+    """Header as bytes: what files of one make share, what is the file's own (both JSON), and the tile tables, deflated.
+
+    A table in GDAL's contiguous order keeps only its first offset.
+    """
     tables: list[bytes] = []
-    meta: dict[str, Any] = {
-        name: getattr(header, name)
-        for name in ("order", "big", "following", "transform", "epsg", "nodata", "etag", "size", "reason", "maskless")
+    levels = [*header.levels, *header.masks.values()]
+    make: dict[str, Any] = {name: getattr(header, name) for name in _SHARED}
+    make["nodata"] = None if header.nodata is None else repr(header.nodata)
+    make["levels"] = [{**{name: getattr(level, name) for name in _PLAIN}, "places": level.places} for level in levels]
+    make["masks"] = list(header.masks)
+    if not levels:
+        make["head"] = bytes(header.pieces.get(0, 12)).hex()
+    own = {
+        "etag": header.etag,
+        "size": header.size,
+        "hints": [[[tile, *hint] for tile, hint in level.hints.items()] for level in levels],
+        "tables": [_pack_table(level, tables) for level in levels],
     }
-    meta["nodata"] = None if header.nodata is None else repr(header.nodata)
-    meta["levels"] = [_pack_level(level, tables) for level in header.levels]
-    meta["masks"] = {str(index): _pack_level(level, tables) for index, level in header.masks.items()}
-    if not header.levels:
-        meta["head"] = bytes(header.pieces.get(0, 12)).hex()
-    text = json.dumps(meta).encode()
-    return zlib.compress(struct.pack("<I", len(text)) + text + b"".join(tables), 6)
+    texts = json.dumps(make).encode(), json.dumps(own).encode()
+    return zlib.compress(struct.pack("<II", *map(len, texts)) + b"".join([*texts, *tables]), 6)
 
 
-def _pack_level(level: Level, tables: list[bytes]) -> dict[str, Any]:
-    out: dict[str, Any] = {name: getattr(level, name) for name in _PLAIN}
-    out["places"] = level.places and [list(place) for place in level.places]
-    out["hints"] = [[tile, *hint] for tile, hint in level.hints.items()]
+def _pack_table(level: Level, tables: list[bytes]) -> tuple[int, int, int] | None:
+    """Numbers of offsets and counts, and the first offset or -1; the tables themselves go to `tables`."""
     if level.offsets is None or level.counts is None:
-        return out
+        return None
     step = level.offsets[:-1] + level.counts[:-1] + np.uint64(_LEADER)
     contiguous = bool(len(level.offsets) == len(level.counts) and (level.offsets[1:] == step).all() and (level.counts < 1 << 32).all())
-    out["table"] = [len(level.offsets), len(level.counts), int(level.offsets[0]) if contiguous else -1]
     tables.append(level.counts.astype("<u4" if contiguous else "<u8").tobytes())
     if not contiguous:
         tables.append(level.offsets.astype("<u8").tobytes())
-    return out
+    return len(level.offsets), len(level.counts), int(level.offsets[0]) if contiguous else -1
 
 
 def unpack(blob: bytes) -> Header | None:
     """Header from `pack`; None where the bytes are no such thing."""
     try:
         raw = zlib.decompress(blob)
-        (size,) = struct.unpack_from("<I", raw)
-        meta = json.loads(raw[4 : 4 + size])
-        at = 4 + size
-        levels = []
-        for entry in [*meta["levels"], *meta["masks"].values()]:
-            level, at = _unpack_level(entry, raw, at)
-            levels.append(level)
-        count = len(meta["levels"])
-        header = Header(meta["order"], meta["big"], meta["following"], Pieces(), levels[:count])
-        header.masks = dict(zip((int(key) for key in meta["masks"]), levels[count:], strict=True))
-        header.transform = None if meta["transform"] is None else tuple(meta["transform"])
-        header.nodata = None if meta["nodata"] is None else float(meta["nodata"])
-        header.epsg, header.etag, header.size, header.reason = (meta[name] for name in ("epsg", "etag", "size", "reason"))
-        header.maskless = meta["maskless"]
-        if not levels:
-            header.pieces.add(0, memoryview(bytes.fromhex(meta["head"])))
+        first, second = struct.unpack_from("<II", raw)
+        at = 8 + first
+        header = _made(raw[8:at])
+        own = json.loads(raw[at : at + second])
+        at += second
+        header.etag, header.size = own["etag"], own["size"]
+        for level, hints, table in zip([*header.levels, *header.masks.values()], own["hints"], own["tables"], strict=True):
+            level.hints = {tile: (rows, size) for tile, rows, size in hints}
+            if table is not None:
+                at = _unpack_table(level, table, raw, at)
     except (zlib.error, struct.error, ValueError, KeyError, TypeError):
         return None
     return header
 
 
-def _unpack_level(entry: dict[str, Any], raw: bytes, at: int) -> tuple[Level, int]:
-    places = entry["places"] and tuple(Field(*place) for place in entry["places"])
-    level = Level(**{name: entry[name] for name in _PLAIN}, places=places)
-    level.hints = {tile: (rows, size) for tile, rows, size in entry["hints"]}
-    if "table" in entry:
-        offsets, counts, first = entry["table"]
-        size = 4 if first >= 0 else 8
-        level.counts = np.frombuffer(raw, f"<u{size}", counts, at).astype(np.uint64)
-        at += counts * size
-        if first >= 0:
-            level.offsets = np.uint64(first) + np.concatenate([[0], np.cumsum(level.counts[:-1] + np.uint64(_LEADER))]).astype(np.uint64)
-        else:
-            level.offsets = np.frombuffer(raw, "<u8", offsets, at).copy()
-            at += offsets * 8
-    return level, at
+def _made(text: bytes) -> Header:
+    """A header of its own of the make that a text describes."""
+    known = _prototype(text)
+    return known.like(Pieces(list(known.pieces.parts)))
+
+
+@lru_cache(maxsize=64)
+def _prototype(text: bytes) -> Header:
+    make = json.loads(text)
+    levels = [
+        Level(**{name: entry[name] for name in _PLAIN}, places=entry["places"] and tuple(Field(*place) for place in entry["places"]))
+        for entry in make["levels"]
+    ]
+    count = len(levels) - len(make["masks"])
+    header = Header(make["order"], make["big"], make["following"], Pieces(), levels[:count])
+    header.masks = dict(zip(make["masks"], levels[count:], strict=True))
+    header.transform = None if make["transform"] is None else tuple(make["transform"])
+    header.nodata = None if make["nodata"] is None else float(make["nodata"])
+    header.epsg, header.reason, header.maskless = make["epsg"], make["reason"], make["maskless"]
+    if not levels:
+        header.pieces.add(0, memoryview(bytes.fromhex(make["head"])))
+    return header
+
+
+def _unpack_table(level: Level, table: list[int], raw: bytes, at: int) -> int:
+    """Set the tile table of a level out of what begins at `at`; returns where it ends."""
+    offsets, counts, first = table
+    size = 4 if first >= 0 else 8
+    level.counts = np.frombuffer(raw, f"<u{size}", counts, at).astype(np.uint64)
+    at += counts * size
+    if first >= 0:
+        steps = level.counts + np.uint64(_LEADER)
+        level.offsets = np.uint64(first) + np.add.accumulate(steps) - steps
+        return at
+    level.offsets = np.frombuffer(raw, "<u8", offsets, at).copy()
+    return at + offsets * 8

@@ -151,9 +151,10 @@ class Header:
         return header
 
     def like(self, pieces: Pieces) -> Header:
-        """Header, just started, of another file in which everything looked at so far is the same."""
+        """Header of another file in which everything looked at so far, but for the tiles, is the same."""
         other = Header(self.order, self.big, self.following, pieces, [level.like() for level in self.levels])
-        other.transform, other.epsg, other.nodata = self.transform, self.epsg, self.nodata
+        other.masks = {number: level.like() for number, level in self.masks.items()}
+        other.transform, other.epsg, other.nodata, other.reason = self.transform, self.epsg, self.nodata, self.reason
         other.maskless, other.visited, other.make = self.maskless, set(self.visited), self.make
         return other
 

@@ -269,6 +269,27 @@ def test_headers_that_look_alike_are_not_mixed_up(world: World) -> None:
         assert (out[3] == 9).all()
 
 
+@pytest.mark.parametrize("cached", [False, True])
+def test_files_of_one_make_keep_what_is_their_own(world: World, tmp_path: Path, cached: bool) -> None:
+    """Files alike in all but pixels share how they are laid out; one with a mask, or moved by a pixel, is of another make."""
+    pixels = [unique_pixels(256, 300, seed=seed) for seed in range(4)]
+    masked = np.ones((256, 300), bool)
+    masked[80:100, 60:90] = False
+    moved = (10.0, 0.0, 600010.0, 0.0, -10.0, 5700000.0)
+    for number, extra in enumerate(({}, {}, {"mask": masked}, {"transform": moved})):
+        write_cog(world.root / f"make-{number}.tif", pixels[number], tile=64, predictor=2, nodata=None, **extra)
+    reads = [world.read(f"make-{number}.tif", nodata=None) for number in range(4)]
+    options = ReadOptions(cache_dir=tmp_path) if cached else ReadOptions()
+    for _ in range(2):
+        forget_headers()
+        out = np.full((4, *GRID.shape), 77, "uint16")
+        assert all(outcome.status is ReadStatus.OK for outcome in read_assets(reads, GRID, out, options=options))
+        for number in range(2):
+            np.testing.assert_array_equal(out[number], pixels[number][0, 70:118, 50:114])
+        np.testing.assert_array_equal(out[2], np.where(masked, pixels[2][0], 0)[70:118, 50:114])
+        np.testing.assert_array_equal(out[3], pixels[3][0, 70:118, 49:113])
+
+
 @pytest.mark.parametrize("factor", [(1, 1), (2, 2), (3, 2), (1, 4)])
 def test_repeated_pixels_cover_what_they_should(factor: tuple[int, int]) -> None:
     rng = np.random.default_rng(3)
