@@ -137,26 +137,40 @@ def _compare(
         if not any(all(limit[key] == value for key, value in setting.items()) for limit in results["limits"]):
             results["limits"].append({**setting, **_limit(job, grid, server)})
             keep()
-        for name, function, environment, threads, where in readers:
-            known = any(row["reader"] == name and all(row[key] == value for key, value in setting.items()) for row in results["runs"])
-            if known or not (main_job or where in wanted):
-                continue
-            cached = {"cache_dir": str(Path(folder) / "headers")} if "known" in name else {}
-            own = {**job, "threads": threads, **cached}
-            count = 1 if where == "once" else options.repeat
+        due = [
+            reader for reader in readers
+            if (main_job or reader[4] in wanted)
+            and not any(row["reader"] == reader[0] and all(row[key] == value for key, value in setting.items()) for row in results["runs"])
+        ]  # fmt: skip
+        # Ours by turns: what the machine does meanwhile hits all of them.
+        for group in [*([reader] for reader in due if reader[2] != "here"), [reader for reader in due if reader[2] == "here"]]:
             try:
-                if cached:
-                    _once(pythons[environment], function, own, folder)
-                runs = [_counted(server, pythons[environment], function, own, folder) for _ in range(count)]
+                measured = _measured(server, group, job, folder, pythons, options.repeat)
             except ReaderError as error:
-                print(f"{setting} {name}: left out: {error}", file=sys.stderr, flush=True)
+                print(f"{setting} {', '.join(reader[0] for reader in group)}: left out: {error}", file=sys.stderr, flush=True)
                 continue
-            middle = {key: statistics.median(run[key] for run in runs) for key in COLUMNS}
-            row = {**setting, "reader": name, **middle, "runs": len(runs), "digest": runs[0]["digest"], "misses": runs[0].get("misses")}
-            row["walls"] = [round(run["wall"], 3) for run in runs]
-            results["runs"].append(row)
+            for name, runs in measured.items():
+                middle = {key: statistics.median(run[key] for run in runs) for key in COLUMNS}
+                row = {**setting, "reader": name, **middle, "runs": len(runs), "digest": runs[0]["digest"], "misses": runs[0].get("misses")}
+                row["walls"] = [round(run["wall"], 3) for run in runs]
+                results["runs"].append(row)
+                told = f"{middle['wall']:.2f} s, {middle['bytes'] / 1e6:.0f} MB, {row['digest']}"
+                print(f"{setting} {name}: {told}", file=sys.stderr, flush=True)
             keep()
-            print(f"{setting} {name}: {middle['wall']:.2f} s, {middle['bytes'] / 1e6:.0f} MB, {row['digest']}", file=sys.stderr, flush=True)
+
+
+def _measured(server: Any, group: Any, job: dict[str, Any], folder: str, pythons: Any, repeat: int) -> dict[str, list[dict[str, Any]]]:
+    """The runs of each reader of a group, one after the other and then again."""
+    runs: dict[str, list[dict[str, Any]]] = {reader[0]: [] for reader in group}
+    for turn in range(repeat):
+        for name, function, environment, threads, where in group:
+            if where == "once" and turn:
+                continue
+            own = {**job, "threads": threads, **({"cache_dir": str(Path(folder) / "headers")} if "known" in name else {})}
+            if "cache_dir" in own and not turn:
+                _once(pythons[environment], function, own, folder)
+            runs[name].append(_counted(server, pythons[environment], function, own, folder))
+    return runs
 
 
 def _counted(server: Any, python: Path, function: str, job: dict[str, Any], folder: str) -> dict[str, Any]:
