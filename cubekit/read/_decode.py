@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import imagecodecs
 import numpy as np
 import zstandard
+from imagecodecs import delta_decode, lzw_decode
 from isal import isal_zlib
 
 from cubekit.read._fault import Fault
@@ -88,7 +88,7 @@ class Inflater:
 
     def _lzw(self, data: memoryview) -> bytes | None:
         try:
-            out = bytes(imagecodecs.lzw_decode(bytes(data), out=self.want))
+            out = bytes(lzw_decode(bytes(data), out=self.want))
         except RuntimeError as error:
             raise DamagedError(error) from None
         return out[: self.want] if len(out) >= self.want else None
@@ -168,7 +168,7 @@ def crop(
         stored = stored.astype(level.dtype)
     stored = stored.view(kind)
     target = out.view(kind) if out.dtype == level.dtype else np.empty(out.shape, kind)
-    imagecodecs.delta_decode(stored[:, first:last], axis=-1, out=target)  # a running sum, four times as fast as numpy's
+    delta_decode(stored[:, first:last], axis=-1, out=target)  # a running sum, four times as fast as numpy's
     if first:
         np.add(target, np.add.reduce(stored[:, :first], axis=1, dtype=kind, keepdims=True), out=target)
     if out.dtype != level.dtype:
