@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cubekit.errors import InputError
+from cubekit.nbar._convert import FILL
 from cubekit.nbar._field import Int8Array
 from cubekit.nbar._patch import CPatch
 from cubekit.nbar._rows import with_nodes, with_pixels
 from cubekit.nbar._status import NbarStatus
-from cubekit.nbar._store import FILL
 from cubekit.typing import FloatArray
 
 __all__ = ["FILL", "SCALE", "Harmonised", "apply_c", "harmonise"]

@@ -11,15 +11,12 @@ import math
 import numpy as np
 from numba import njit
 
+from cubekit.nbar._convert import convert_rows, past_caches
 from cubekit.nbar._field import MARGIN
 from cubekit.nbar._pixels import HALF
 from cubekit.nbar._scan import NODES
-from cubekit.nbar._store import may_clip, stored
 
 __all__ = ["with_nodes", "with_pixels"]
-
-NARROW = 2048
-"""Pixels of a row up to which c per column fits the first-level cache beside them."""
 
 
 @njit(cache=True)
@@ -34,56 +31,12 @@ def _lose(dn, start, stop, nodata, out, fill):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _in_place(dn, out):  # type: ignore[no-untyped-def]
-    """Whether ``out`` is ``dn`` itself. Loops then name one array only: of two, the compiler could not know that they never cross."""
-    return dn.ctypes.data == out.ctypes.data
-
-
-@njit(cache=True)
-def _top(source):  # type: ignore[no-untyped-def]
-    """Largest number of a run; negative ones count as large."""
-    top = np.uint16(0)
-    for j in range(source.shape[0]):
-        top = max(top, np.uint16(source[j]))
-    return source.dtype.type(top)
-
-
-@njit(cache=True)
-def _count_clipped(source, offset, first, step, nodata):  # type: ignore[no-untyped-def]
-    count = 0
-    for j in range(source.shape[0]):
-        value = (np.float32(source[j]) + offset) * (first + step * np.float32(j))
-        count += (source[j] != nodata) & (abs(value) >= np.float32(32767.5))
-    return count
-
-
-@njit(cache=True, error_model="numpy")
-def _run(dn, start, stop, offset, first, step, nodata, fill, out):  # type: ignore[no-untyped-def]
-    """One run, c being ``first + step * column``; returns how many values were clipped."""
-    n = np.int32(stop - start)
-    source, target = dn[start:stop], out[start:stop]
-    bits = dn.dtype.type(0)
-    for j in range(n):
-        value = (np.float32(source[j]) + offset) * (first + step * np.float32(np.int32(j)))
-        target[j] = stored(value, fill) if source[j] != nodata else fill
-        bits = dn.dtype.type(bits | source[j])
-    if may_clip(bits, offset, max(first, first + step * np.float32(n - 1)), fill):
-        return _count_clipped(source, offset, first, step, nodata)
-    return 0
-
-
-@njit(cache=True, error_model="numpy")
-def _run_in_place(dn, start, stop, offset, first, step, nodata, fill, out):  # type: ignore[no-untyped-def]
-    """`_run` where ``out`` is ``dn`` itself."""
-    n, clipped = np.int32(stop - start), 0
-    target = out[start:stop]
-    source = target.view(dn.dtype)
-    if may_clip(_top(source), offset, max(first, first + step * np.float32(n - 1)), fill):
-        clipped = _count_clipped(source, offset, first, step, nodata)
-    for j in range(n):
-        value = (np.float32(source[j]) + offset) * (first + step * np.float32(np.int32(j)))
-        target[j] = stored(value, fill) if source[j] != nodata else fill
-    return clipped
+def _limit(offset, largest, fill):  # type: ignore[no-untyped-def]
+    """Largest number, if it is not negative, that a c up to ``largest`` cannot bring beyond what int16 stores; -1 if there is none."""
+    if fill != fill or largest <= 0.0:
+        return 65535
+    bound = 32767.0 / largest
+    return -1 if offset < -bound else int(max(-1.0, min(bound - offset, 32767.0)))
 
 
 @njit(cache=True)
@@ -209,92 +162,22 @@ def with_nodes(dn, shape, offset, factor, which, nodes, seams, geometry, active,
     and time; those from ``first`` to ``last`` are done.
     """
     bands, height, width = shape[1], shape[2], shape[3]
-    chunks, same = counts.shape[1], _in_place(dn, out)
+    chunks, past = counts.shape[1], past_caches(dn, out)
     lines, stops = np.empty((nodes.shape[2], nodes.shape[4] - 1, 4)), np.empty(nodes.shape[4] - 1, dtype=np.int64)
-    columns = np.empty((2, min(width, NARROW)), dtype=np.float32)
+    columns, level, tilt = np.empty((2, width), dtype=np.float32), np.full(width, np.float32(factor)), np.zeros(width, dtype=np.float32)
     for unit in range(first, last):
         plane, chunk = unit // chunks, unit % chunks
         t, k = plane // bands, plane % bands
         begin, end = chunk * height // chunks, (chunk + 1) * height // chunks
-        add = np.float32(offset[t, k])
-        clipped = 0
-        lost = 0
-        start = plane * height * width
+        add, base = np.float32(offset[t, k]), plane * height * width
         if active[t, k]:
             known, view, place = nodes[which[t], k], seams[which[t], k], geometry[which[t]]
-            real = _real_seams(view)
-            if width <= NARROW and _all_known(known, real + 1):
-                clipped, lost = _narrow_plane(
-                    dn, start, begin, end, width, add, factor, known, view[:real], place, lines, stops, columns, nodata, fill, out, same
-                )
-            else:
-                clipped, lost = _plane(
-                    dn, start, begin, end, width, add, factor, known, view[:real], place, lines, stops, nodata, fill, out, same
-                )
+            done = _plane(dn, base, begin, end, width, add, factor, known, view, place, lines, stops, columns, nodata, fill, out, past)
         else:
-            at = start + begin * width, start + end * width
-            if same:
-                clipped = _run_in_place(dn, *at, add, np.float32(factor), np.float32(0.0), nodata, fill, out)
-            else:
-                clipped = _run(dn, *at, add, np.float32(factor), np.float32(0.0), nodata, fill, out)
-        counts[plane, chunk, 0] = clipped
-        counts[plane, chunk, 1] = lost
-
-
-@njit(cache=True, error_model="numpy")
-def _plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, lines, stops, nodata, fill, out, same):  # type: ignore[no-untyped-def]
-    """Rows ``begin`` to ``end`` of one band and time, whose first pixel is ``base``; returns (clipped, uncorrected).
-
-    ``nodes`` (detector, row, column), ``seams`` (seam, 6) and ``geometry`` (6,) of one patch and band; ``lines`` and ``stops`` are scratch.
-    """
-    v0, u0, dv, du, corner, real = geometry[0], geometry[1], geometry[2], geometry[3], int(geometry[4]), seams.shape[0]
-    first, last = _columns_within(u0, du, width)
-    crossing = np.full(real, (first + last) // 2)
-    _cells(u0, du, int(geometry[5]), first, last, stops)
-    clipped, lost, known = 0, 0, -1
-    for i in range(begin, end):
-        row = base + i * width
-        v = v0 + dv * i
-        node = _node_row(v, corner, nodes.shape[1])
-        if node < 0:
-            lost += _lose(dn, row, row + width, nodata, out, fill)
-            continue
-        if node != known:
-            _lines(nodes, node - corner, real + 1, geometry, lines)
-            known = node
-        _follow_seams(seams, u0, du, v, first, last, crossing)
-        b = v - node
-        if first > 0:
-            lost += _lose(dn, row, row + first, nodata, out, fill)
-        j, d, cell = first, 0, 0
-        while j < last:
-            while d < real and crossing[d] <= j:
-                d += 1
-            while stops[cell] <= j:
-                cell += 1
-            stop = min(stops[cell], crossing[d]) if d < real else stops[cell]
-            gain = lines[d, cell, 0] + lines[d, cell, 1] * b
-            slope = lines[d, cell, 2] + lines[d, cell, 3] * b
-            if math.isnan(gain):
-                lost += _lose(dn, row + j, row + stop, nodata, out, fill)
-            else:
-                line, step = np.float32(factor * (gain + slope * j)), np.float32(factor * slope)
-                if same:
-                    clipped += _run_in_place(dn, row + j, row + stop, add, line, step, nodata, fill, out)
-                    j = stop
-                    continue
-                source, target, n = dn[row + j : row + stop], out[row + j : row + stop], np.int32(stop - j)
-                bits = dn.dtype.type(0)
-                for m in range(n):  # as `_run`, whose call would cost more than a short run
-                    value = (np.float32(source[m]) + add) * (line + step * np.float32(np.int32(m)))
-                    target[m] = stored(value, fill) if source[m] != nodata else fill
-                    bits = dn.dtype.type(bits | source[m])
-                if may_clip(bits, add, max(line, line + step * np.float32(n - 1)), fill):
-                    clipped += _count_clipped(source, add, line, step, nodata)
-            j = stop
-        if last < width:
-            lost += _lose(dn, row + last, row + width, nodata, out, fill)
-    return clipped, lost
+            start, limit = base + begin * width, _limit(add, factor, fill)
+            done = convert_rows(dn, start, end - begin, width, 0.0, 0.0, add, level, tilt, limit, True, nodata, fill, out, past)
+        counts[plane, chunk, 0] = done[0]
+        counts[plane, chunk, 1] = done[1]
 
 
 @njit(cache=True)
@@ -333,12 +216,15 @@ def _spread(lines, stops, crossing, first, begin, end, factor, level, tilt):  # 
 
 
 @njit(cache=True, error_model="numpy")
-def _narrow_plane(  # type: ignore[no-untyped-def]
-    dn, base, begin, end, width, add, factor, nodes, seams, geometry, lines, stops, columns, nodata, fill, out, same
-):
-    """As `_plane`, for rows so short that runs would cost more than their pixels: c is held per column, and is known everywhere."""
-    v0, u0, dv, du, corner, real = geometry[0], geometry[1], geometry[2], geometry[3], int(geometry[4]), seams.shape[0]
+def _plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, lines, stops, columns, nodata, fill, out, past):  # type: ignore[no-untyped-def]
+    """Rows ``begin`` to ``end`` of one band and time, whose first pixel is ``base``; returns (clipped, uncorrected).
+
+    ``nodes`` (detector, row, column), ``seams`` (seam, 6) and ``geometry`` (6,) of one patch and band; ``lines``, ``stops`` and ``columns``
+    are scratch.
+    """
+    v0, u0, dv, du, corner, real = geometry[0], geometry[1], geometry[2], geometry[3], int(geometry[4]), _real_seams(seams)
     first, last = _columns_within(u0, du, width)
+    seams, complete = seams[:real], _all_known(nodes, real + 1)
     crossing, before = np.full(real, (first + last) // 2), np.empty(real, dtype=np.int64)
     level, tilt = columns[0, : last - first], columns[1, : last - first]
     _cells(u0, du, int(geometry[5]), first, last, stops)
@@ -346,7 +232,8 @@ def _narrow_plane(  # type: ignore[no-untyped-def]
     while i < end:
         node = _node_row(v0 + dv * i, corner, nodes.shape[1])
         if node < 0:
-            lost += _lose(dn, base + i * width, base + (i + 1) * width, nodata, out, fill)
+            row = base + i * width
+            lost += _lose(dn, row, row + width, nodata, out, fill)
             i += 1
             continue
         stop = _last_row(v0, dv, i, end, node, corner, nodes.shape[1])
@@ -362,10 +249,10 @@ def _narrow_plane(  # type: ignore[no-untyped-def]
             for s in range(real):  # only what a seam passed has another detector
                 low, high = min(before[s], crossing[s]), max(before[s], crossing[s])
                 largest = max(largest, _spread(lines, stops, crossing, first, low, high, factor, level, tilt))
-        if same:
-            clipped += _block_in_place(dn, base + first, i, stop, width, v0, dv, node, add, level, tilt, largest, nodata, fill, out)
-        else:
-            clipped += _block(dn, base + first, i, stop, width, v0, dv, node, add, level, tilt, largest, nodata, fill, out)
+        start, limit, b = base + i * width + first, _limit(add, largest, fill), v0 + dv * i - node
+        done = convert_rows(dn, start, stop - i, width, b, dv, add, level, tilt, limit, complete, nodata, fill, out, past)
+        clipped += done[0]
+        lost += done[1]
         if last - first < width:
             for row in range(base + i * width, base + stop * width, width):
                 lost += _lose(dn, row, row + first, nodata, out, fill) + _lose(dn, row + last, row + width, nodata, out, fill)
@@ -373,80 +260,25 @@ def _narrow_plane(  # type: ignore[no-untyped-def]
     return clipped, lost
 
 
-@njit(cache=True)
-def _count_clipped_held(source, offset, level, tilt, b, nodata):  # type: ignore[no-untyped-def]
-    count = 0
-    for j in range(source.shape[0]):
-        value = (np.float32(source[j]) + offset) * (level[j] + tilt[j] * b)
-        count += (source[j] != nodata) & (abs(value) >= np.float32(32767.5))
-    return count
-
-
-@njit(cache=True, error_model="numpy")
-def _block(dn, base, begin, end, width, v0, dv, node, add, level, tilt, largest, nodata, fill, out):  # type: ignore[no-untyped-def]
-    """Rows that lie below one row of nodes and whose seams stand still: c is ``level + tilt * b``; returns how many were clipped."""
-    n = np.int32(level.shape[0])
-    top = np.uint16(0)
-    for i in range(begin, end):
-        start, b = base + i * width, np.float32(v0 + dv * i - node)
-        source, target = dn[start : start + n], out[start : start + n]
-        here = np.uint16(0)  # of this row alone, so that no row waits for the one before
-        for j in range(n):
-            value = (np.float32(source[j]) + add) * (level[j] + tilt[j] * b)
-            here = max(here, np.uint16(source[j]))
-            target[j] = stored(value, fill) if source[j] != nodata else fill
-        top = max(top, here)
-    clipped = 0
-    if may_clip(dn.dtype.type(top), add, largest, fill):
-        for i in range(begin, end):
-            start = base + i * width
-            clipped += _count_clipped_held(dn[start : start + n], add, level, tilt, np.float32(v0 + dv * i - node), nodata)
-    return clipped
-
-
-@njit(cache=True, error_model="numpy")
-def _block_in_place(dn, base, begin, end, width, v0, dv, node, add, level, tilt, largest, nodata, fill, out):  # type: ignore[no-untyped-def]
-    """`_block` where ``out`` is ``dn`` itself."""
-    n, clipped = np.int32(level.shape[0]), 0
-    for i in range(begin, end):
-        start, b = base + i * width, np.float32(v0 + dv * i - node)
-        target = out[start : start + n]
-        source = target.view(dn.dtype)
-        if may_clip(_top(source), add, largest, fill):
-            clipped += _count_clipped_held(source, add, level, tilt, b, nodata)
-        for j in range(n):
-            value = (np.float32(source[j]) + add) * (level[j] + tilt[j] * b)
-            target[j] = stored(value, fill) if source[j] != nodata else fill
-    return clipped
-
-
 @njit(cache=True, nogil=True)
 def with_pixels(dn, shape, offset, factor, c, active, nodata, fill, out, counts, first, last):  # type: ignore[no-untyped-def]
     """As `with_nodes`, with c given per pixel, (time or 1, band, y, x)."""
     bands, height, width = shape[1], shape[2], shape[3]
-    chunks, same = counts.shape[1], _in_place(dn, out)
-    limit = np.float32(32767.5) if out.itemsize == 2 else np.float32(np.inf)
+    chunks, past = counts.shape[1], past_caches(dn, out)
+    level, none = np.empty(width, dtype=np.float32), np.zeros(width, dtype=np.float32)
     for unit in range(first, last):
         plane, chunk = unit // chunks, unit % chunks
         t, k = plane // bands, plane % bands
-        known = c[min(t, c.shape[0] - 1), k]
-        add = np.float32(offset[t, k])
-        clipped = 0
-        lost = 0
+        known, add = c[min(t, c.shape[0] - 1), k], np.float32(offset[t, k])
+        clipped, lost = 0, 0
         for i in range(chunk * height // chunks, (chunk + 1) * height // chunks):
-            base = (plane * height + i) * width
-            if not active[t, k]:
-                if same:
-                    clipped += _run_in_place(dn, base, base + width, add, np.float32(factor), np.float32(0.0), nodata, fill, out)
-                else:
-                    clipped += _run(dn, base, base + width, add, np.float32(factor), np.float32(0.0), nodata, fill, out)
-                continue
-            source, target, row = dn[base : base + width], out[base : base + width], known[i]
+            largest = np.float32(0.0)
             for j in range(width):
-                value = (np.float32(source[j]) + add) * np.float32(factor * row[j])
-                valid, missing = source[j] != nodata, math.isnan(row[j])
-                target[j] = fill if missing or not valid else stored(value, fill)
-                lost += valid & missing
-                clipped += valid & (abs(value) >= limit)
+                level[j] = factor * known[i, j] if active[t, k] else factor
+                largest = max(largest, level[j])
+            start, limit, complete = (plane * height + i) * width, _limit(add, largest, fill), not active[t, k]
+            done = convert_rows(dn, start, 1, width, 0.0, 0.0, add, level, none, limit, complete, nodata, fill, out, past)
+            clipped += done[0]
+            lost += done[1]
         counts[plane, chunk, 0] = clipped
         counts[plane, chunk, 1] = lost
