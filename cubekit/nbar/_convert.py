@@ -104,7 +104,7 @@ def _rows(typingctx, dn, base, rows, width, v, dv, add, level, tilt, limit, comp
         write = _Rows(builder, dn.dtype.signed, out.dtype == types.int16, count, (add, nodata, fill), pointers)
         return context.make_tuple(builder, signature.return_type, write(base, rows, width, v, dv, limit, complete, past))
 
-    return types.UniTuple(whole, 2)(*kinds), generate
+    return types.UniTuple(whole, 2)(*kinds), generate  # type: ignore[no-untyped-call]
 
 
 class _Rows:
