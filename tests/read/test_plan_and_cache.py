@@ -16,7 +16,7 @@ from affine import Affine
 from cubekit.errors import InputError
 from cubekit.grid import Grid
 from cubekit.read import AssetRead, ReadOptions, ReadStatus, _resample, forget_headers, plan_reads, read_assets, read_bytes, read_many
-from cubekit.read._engine import Slots
+from cubekit.read._engine import Slots, _all
 from cubekit.read._headers import _VERSION, FIRST, pack, unpack
 from cubekit.read._ifd import Pieces
 from cubekit.read._place import Placement
@@ -194,6 +194,18 @@ def test_packed_headers_come_back_whole_and_small(world: World, tmp_path: Path, 
     assert (again.epsg, again.transform, again.nodata) == (header.epsg, header.transform, header.nodata)
     assert unpack(packed._replace(blob=packed.blob[:-9])) is None
     assert FIRST == 16384
+
+
+def test_the_first_requests_do_not_wait_for_the_last() -> None:
+    seen = []
+
+    async def one(number: int) -> None:
+        seen.append(("begun", number))
+        await asyncio.sleep(0)
+        seen.append(("on", number))
+
+    asyncio.run(_all(one(number) for number in range(100)))
+    assert seen.index(("on", 0)) < seen.index(("begun", 50))
 
 
 def test_many_sites_read_each_header_and_tile_once(world: World) -> None:
