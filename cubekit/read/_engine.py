@@ -26,6 +26,8 @@ from cubekit.read._types import AssetOutcome, ReadOptions, ReadStatus, Sign
 __all__ = ["Asset", "Engine", "Fallback"]
 
 T = TypeVar("T")
+_AT_ONCE = 16
+"""Coroutines begun before the loop looks at its sockets: the first requests are not to wait for the last."""
 Fallback = Callable[["Asset", Transport, asyncio.AbstractEventLoop], dict[int, bool]]
 
 
@@ -348,8 +350,12 @@ def _blank(use: Use) -> None:
 
 async def _all(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
     """Run together; the first fault ends the others and is raised as itself."""
-    tasks = [asyncio.ensure_future(one) for one in coroutines]
+    tasks = []
     try:
+        for one in coroutines:
+            tasks.append(asyncio.ensure_future(one))
+            if len(tasks) % _AT_ONCE == 0:
+                await asyncio.sleep(0)
         await asyncio.gather(*tasks)
     except BaseException:
         for task in tasks:

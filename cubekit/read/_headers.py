@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,8 +29,13 @@ FIRST = 16 << 10
 
 _MORE = 4 << 10
 _LONGEST = 4 << 20
-_VERSION = 2
+_VERSION = 3
 _LEADER = 8
+_FRAME = struct.Struct("<II")
+_TABLES = """
+CREATE TABLE IF NOT EXISTS makes (id INTEGER PRIMARY KEY, text TEXT UNIQUE);
+CREATE TABLE IF NOT EXISTS headers (key TEXT PRIMARY KEY, make INTEGER, blob BLOB) WITHOUT ROWID;
+"""
 _SHARED = ("order", "big", "following", "transform", "epsg", "reason", "maskless")
 _PLAIN = ("width", "height", "tile_width", "tile_height", "samples", "planar", "dtype", "bits", "codec", "predictor", "order", "reason")
 
@@ -105,10 +110,13 @@ async def _fetch(transport: Transport, source: Source, pieces: Pieces, short: Sh
 
 
 class HeaderCache:
-    """Headers by asset key, in memory and in one SQLite file per folder; shared by all reads of a process."""
+    """Headers by asset key, in memory and in one SQLite file per folder; shared by all reads of a process.
+
+    Those from disk stay packed until they are asked for: the first request need not wait for all of them.
+    """
 
     def __init__(self, limit: int = 100_000) -> None:
-        self._memory: OrderedDict[str, Header] = OrderedDict()
+        self._memory: OrderedDict[str, Header | Packed] = OrderedDict()
         self._limit = limit
         self._fresh: dict[Path, set[str]] = {}
         self._lock = threading.Lock()
@@ -120,19 +128,23 @@ class HeaderCache:
     def get(self, key: str) -> Header | None:
         """Header of an asset, None where it is not known."""
         with self._lock:
-            header = self._memory.get(key)
+            known = self._memory.pop(key, None)
+            header = unpack(known) if isinstance(known, Packed) else known
             if header is not None:
-                self._memory.move_to_end(key)
+                self._memory[key] = header
             return header
 
     def put(self, key: str, header: Header, folder: Path | None) -> None:
         """Remember a header; `save` writes it to `folder`."""
         with self._lock:
-            self._memory[key] = header
-            while len(self._memory) > self._limit:
-                self._memory.popitem(last=False)
+            self._remember(key, header)
             if folder is not None:
                 self._fresh.setdefault(Path(folder), set()).add(key)
+
+    def _remember(self, key: str, header: Header | Packed) -> None:
+        self._memory[key] = header
+        while len(self._memory) > self._limit:
+            self._memory.popitem(last=False)
 
     def drop(self, key: str) -> None:
         """Forget a header that proved wrong."""
@@ -156,10 +168,12 @@ class HeaderCache:
             for first in range(0, len(wanted), 500):
                 some = wanted[first : first + 500]
                 marks = ",".join("?" * len(some))
-                for key, blob in database.execute(f"SELECT key, blob FROM headers WHERE key IN ({marks})", some):
-                    header = unpack(blob)
-                    if header is not None:
-                        self.put(key, header, None)
+                found = database.execute(f"SELECT key, text, blob FROM headers JOIN makes ON make = id WHERE key IN ({marks})", some)
+                rows = found.fetchall()
+                with self._lock:
+                    for key, *packed in rows:
+                        if key not in self._memory:
+                            self._remember(key, Packed(*packed))
         except sqlite3.Error:
             return
         finally:
@@ -169,13 +183,14 @@ class HeaderCache:
         """Write what was learnt since the last call; a cache that cannot be written is done without."""
         with self._lock:
             keys = self._fresh.pop(Path(folder), set())
-            rows = [(key, pack(self._memory[key])) for key in keys if key in self._memory]
+            rows = [(key, *pack(header)) for key in keys if isinstance(header := self._memory.get(key), Header)]
         database = _open(folder) if rows else None
         if database is None:
             return
         try:
             with database:
-                database.executemany("INSERT OR REPLACE INTO headers VALUES (?, ?)", rows)
+                database.executemany("INSERT OR IGNORE INTO makes (text) VALUES (?)", {(make,) for _, make, _ in rows})
+                database.executemany("INSERT OR REPLACE INTO headers VALUES (?, (SELECT id FROM makes WHERE text = ?), ?)", rows)
         except sqlite3.Error:
             return
         finally:
@@ -189,17 +204,25 @@ def _open(folder: Path) -> sqlite3.Connection | None:
     except (sqlite3.Error, OSError):
         return None
     try:
-        database.execute("CREATE TABLE IF NOT EXISTS headers (key TEXT PRIMARY KEY, blob BLOB) WITHOUT ROWID")
+        database.executescript(_TABLES)
     except sqlite3.Error:
         database.close()
         return None
     return database
 
 
-def pack(header: Header) -> bytes:
-    """Header as bytes: what files of one make share, what is the file's own (both JSON), and the tile tables, deflated.
+class Packed(NamedTuple):
+    """A header as it is kept: what files of one make share (JSON), and what is the file's own."""
 
-    A table in GDAL's contiguous order keeps only its first offset.
+    make: str
+    blob: bytes
+    """A checksum, the length of a JSON text, this text, and the tile tables."""
+
+
+def pack(header: Header) -> Packed:
+    """Header as texts and numbers; a tile table in GDAL's contiguous order keeps only its first offset.
+
+    Nothing is deflated: to know headers has to cost less than to ask for them.
     """
     tables: list[bytes] = []
     levels = [*header.levels, *header.masks.values()]
@@ -215,8 +238,9 @@ def pack(header: Header) -> bytes:
         "hints": [[[tile, *hint] for tile, hint in level.hints.items()] for level in levels],
         "tables": [_pack_table(level, tables) for level in levels],
     }
-    texts = json.dumps(make).encode(), json.dumps(own).encode()
-    return zlib.compress(struct.pack("<II", *map(len, texts)) + b"".join([*texts, *tables]), 6)
+    text = json.dumps(own).encode()
+    content = b"".join([text, *tables])
+    return Packed(json.dumps(make), _FRAME.pack(zlib.crc32(content), len(text)) + content)
 
 
 def _pack_table(level: Level, tables: list[bytes]) -> tuple[int, int, int] | None:
@@ -231,33 +255,34 @@ def _pack_table(level: Level, tables: list[bytes]) -> tuple[int, int, int] | Non
     return len(level.offsets), len(level.counts), int(level.offsets[0]) if contiguous else -1
 
 
-def unpack(blob: bytes) -> Header | None:
-    """Header from `pack`; None where the bytes are no such thing."""
+def unpack(packed: Packed) -> Header | None:
+    """Header from `pack`; None where it is damaged."""
+    blob = packed.blob
     try:
-        raw = zlib.decompress(blob)
-        first, second = struct.unpack_from("<II", raw)
-        at = 8 + first
-        header = _made(raw[8:at])
-        own = json.loads(raw[at : at + second])
-        at += second
+        check, length = _FRAME.unpack_from(blob)
+        if zlib.crc32(memoryview(blob)[_FRAME.size :]) != check:
+            return None
+        header = _made(packed.make)
+        at = _FRAME.size + length
+        own = json.loads(str(blob[_FRAME.size : at], "ascii"))
         header.etag, header.size = own["etag"], own["size"]
         for level, hints, table in zip([*header.levels, *header.masks.values()], own["hints"], own["tables"], strict=True):
             level.hints = {tile: (rows, size) for tile, rows, size in hints}
             if table is not None:
-                at = _unpack_table(level, table, raw, at)
-    except (zlib.error, struct.error, ValueError, KeyError, TypeError):
+                at = _unpack_table(level, table, blob, at)
+    except (struct.error, ValueError, KeyError, TypeError):
         return None
     return header
 
 
-def _made(text: bytes) -> Header:
+def _made(text: str) -> Header:
     """A header of its own of the make that a text describes."""
     known = _prototype(text)
     return known.like(Pieces(list(known.pieces.parts)))
 
 
 @lru_cache(maxsize=64)
-def _prototype(text: bytes) -> Header:
+def _prototype(text: str) -> Header:
     make = json.loads(text)
     levels = [
         Level(**{name: entry[name] for name in _PLAIN}, places=entry["places"] and tuple(Field(*place) for place in entry["places"]))
@@ -274,15 +299,16 @@ def _prototype(text: bytes) -> Header:
     return header
 
 
-def _unpack_table(level: Level, table: list[int], raw: bytes, at: int) -> int:
+def _unpack_table(level: Level, table: list[int], blob: bytes, at: int) -> int:
     """Set the tile table of a level out of what begins at `at`; returns where it ends."""
     offsets, counts, first = table
     size = 4 if first >= 0 else 8
-    level.counts = np.frombuffer(raw, f"<u{size}", counts, at).astype(np.uint64)
+    level.counts = np.frombuffer(blob, f"<u{size}", counts, at)
     at += counts * size
     if first >= 0:
         steps = level.counts + np.uint64(_LEADER)
-        level.offsets = np.uint64(first) + np.add.accumulate(steps) - steps
+        level.offsets = np.add.accumulate(steps) - steps
+        level.offsets += np.uint64(first)
         return at
-    level.offsets = np.frombuffer(raw, "<u8", offsets, at).copy()
+    level.offsets = np.frombuffer(blob, "<u8", offsets, at)
     return at + offsets * 8

@@ -247,6 +247,8 @@ class _Host:
     """Whether all addresses are of the public net, as far as a proxy does not hide them."""
     resolved: float = 0.0
     held: float = 0.0
+    lookup: asyncio.Task[None] | None = None
+    """The resolution of the name under way: one for all that connect meanwhile."""
 
 
 class Target(NamedTuple):
@@ -342,15 +344,10 @@ class Client:
         loop = asyncio.get_running_loop()
         if host.proxy:
             return await self._through_proxy(host, host.proxy)
-        now = time.monotonic()
-        if now - host.resolved > _RESOLVED or not host.addresses:
-            try:
-                found = await loop.getaddrinfo(host.name, host.port, type=socket.SOCK_STREAM)
-            except (ValueError, OverflowError):  # names too long for the DNS, ports beyond 65535
-                raise Fault(ReadStatus.REFUSED, f"{host.name[:100]!r} is no name of a host") from None
-            host.addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
-            host.public = False not in {check_address(address) for address in host.addresses}
-            host.resolved = now
+        if time.monotonic() - host.resolved > _RESOLVED or not host.addresses:
+            if host.lookup is None or host.lookup.done():
+                host.lookup = loop.create_task(_resolve(loop, host))
+            await asyncio.shield(host.lookup)
         problem: OSError | None = None
         for address in host.addresses:
             try:
@@ -393,6 +390,18 @@ class Client:
                     connection.fail(TimeoutError(f"{what} for {connection.silence:.3g} s"))
                 elif connection.silence:
                     period = min(period, connection.silence / 4)
+
+
+async def _resolve(loop: asyncio.AbstractEventLoop, host: _Host) -> None:
+    """Note the addresses of a host; a `Fault` where one of them is never read from."""
+    now = time.monotonic()
+    try:
+        found = await loop.getaddrinfo(host.name, host.port, type=socket.SOCK_STREAM)
+    except (ValueError, OverflowError):  # names too long for the DNS, ports beyond 65535
+        raise Fault(ReadStatus.REFUSED, f"{host.name[:100]!r} is no name of a host") from None
+    addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
+    host.public = False not in {check_address(address) for address in addresses}
+    host.addresses, host.resolved = addresses, now
 
 
 async def _open(loop: asyncio.AbstractEventLoop, host: _Host, address: str) -> _Connection:

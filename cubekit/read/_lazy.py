@@ -79,7 +79,7 @@ def lazy_stack(
     if options.engine in ("odc", "stackstac"):
         stack = odc_stack if options.engine == "odc" else stackstac_stack
         return stack(rows, grid, kind, blank, _OneRead(sign, options, holes), step)
-    name = f"cubekit-read-{tokenize(rows, grid, kind.str, blank, options, step)}"
+    name = f"cubekit-read-{tokenize(repr((rows, grid, kind.str, blank, options, step)))}"  # thousands of objects are slow one by one
     graph: dict[Any, Any] = {
         (name, i, 0, 0, 0): (_read_block, some, grid, kind, blank, sign, options, holes) for i, some in enumerate(blocks)
     }
@@ -110,10 +110,16 @@ def _read_block(
     options: ReadOptions | None,
     holes: str,
 ) -> np.ndarray:
-    out = np.full((len(rows), len(rows[0]), *grid.shape), fill, dtype)
-    wanted = [(read, out[i, j]) for i, row in enumerate(rows) for j, read in enumerate(row) if read is not None]
-    reads = [read for read, _ in wanted]
-    outcomes = read_assets(reads, grid, [target for _, target in wanted], sign=sign, options=options)
+    out = np.empty((len(rows), len(rows[0]), *grid.shape), dtype)
+    reads, targets = [], []
+    for i, row in enumerate(rows):
+        for j, read in enumerate(row):
+            if read is None:
+                out[i, j] = fill
+            else:
+                reads.append(read)
+                targets.append(out[i, j])
+    outcomes = read_assets(reads, grid, targets, sign=sign, options=options)
     report_holes(reads, outcomes, holes)
     return out
 

@@ -8,6 +8,7 @@ import datetime as dt
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from cubekit.read import AssetRead, ReadOptions, ReadStatus, read_assets, read_b
 from cubekit.read import _http as http
 from cubekit.testing.cogs import unique_pixels, write_cog
 from cubekit.testing.rangeserver import RangeServer
-from tests.read.conftest import GRID
+from tests.read.conftest import GRID, World
 
 
 @contextmanager
@@ -174,6 +175,21 @@ def _chunked(pieces: list[bytes], limit: int = 1000) -> bytes | None:
         return bytes(connection.waiter.result()[2]) if connection.waiter.done() else None
 
     return asyncio.run(run())
+
+
+def test_a_name_is_looked_up_once_for_all_who_connect(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, asked = socket.getaddrinfo, []
+
+    def slow(host: str, *rest: object, **named: object) -> object:
+        asked.append(host)
+        time.sleep(0.05)
+        return real("127.0.0.1", *rest, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    reads = [AssetRead(f"http://many.example:{world.server.port}/a.tif?{number}", nodata=0) for number in range(40)]
+    out = np.empty((len(reads), *GRID.shape), "uint16")
+    assert {outcome.status for outcome in read_assets(reads, GRID, out)} == {ReadStatus.OK}
+    assert asked == ["many.example"]
 
 
 def test_the_client_closes_its_idle_connections() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,8 @@ from affine import Affine
 from cubekit.errors import InputError
 from cubekit.grid import Grid
 from cubekit.read import AssetRead, ReadOptions, ReadStatus, _resample, forget_headers, plan_reads, read_assets, read_bytes, read_many
-from cubekit.read._engine import Slots
-from cubekit.read._headers import FIRST, pack, unpack
+from cubekit.read._engine import Slots, _all
+from cubekit.read._headers import _VERSION, FIRST, pack, unpack
 from cubekit.read._ifd import Pieces
 from cubekit.read._place import Placement
 from cubekit.read._tiff import Header
@@ -114,6 +116,19 @@ def test_headers_on_disk_serve_the_next_process(world: World, tmp_path: Path) ->
     np.testing.assert_array_equal(out, first)
 
 
+def test_a_damaged_header_on_disk_is_asked_for_anew(world: World, tmp_path: Path) -> None:
+    options = ReadOptions(cache_dir=tmp_path)
+    out = np.empty((1, *GRID.shape), "uint16")
+    read_assets([world.read("a.tif")], GRID, out, options=options)
+    first = out.copy()
+    with contextlib.closing(sqlite3.connect(tmp_path / f"headers-{_VERSION}.sqlite")) as database, database:
+        (blob,) = database.execute("SELECT blob FROM headers").fetchone()
+        database.execute("UPDATE headers SET blob = ?", (blob[:-1] + bytes([255 - blob[-1]]),))
+    forget_headers()
+    assert read_assets([world.read("a.tif")], GRID, out, options=options)[0].requests == 2
+    np.testing.assert_array_equal(out, first)
+
+
 def test_a_remembered_header_of_a_replaced_object_is_not_believed(world: World, tmp_path: Path) -> None:
     options = ReadOptions(cache_dir=tmp_path)
     name, out = "swap.tif", np.empty((1, *GRID.shape), "uint16")
@@ -144,7 +159,7 @@ def test_different_queries_are_different_objects(world: World) -> None:
 @pytest.mark.parametrize("damage", [b"", b"nonsense", b"SQLite format 3\0 and nonsense"])
 def test_a_damaged_cache_is_done_without(world: World, tmp_path: Path, damage: bytes) -> None:
     options = ReadOptions(cache_dir=tmp_path)
-    (tmp_path / "headers-1.sqlite").write_bytes(damage)
+    (tmp_path / f"headers-{_VERSION}.sqlite").write_bytes(damage)
     out = np.empty((1, *GRID.shape), "uint16")
     assert read_assets([world.read("a.tif")], GRID, out, options=options)[0].status is ReadStatus.OK
 
@@ -169,7 +184,7 @@ def test_packed_headers_come_back_whole_and_small(world: World, tmp_path: Path, 
         level.entry(header.pieces, 0)
     packed = pack(header)
     if form == "cog":
-        assert len(packed) < 1000
+        assert len(packed.blob) < 1000
     again = unpack(packed)
     assert again is not None
     for one, other in zip([*header.levels, *header.masks.values()], [*again.levels, *again.masks.values()], strict=True):
@@ -177,8 +192,20 @@ def test_packed_headers_come_back_whole_and_small(world: World, tmp_path: Path, 
         np.testing.assert_array_equal(one.counts, other.counts)
         assert (one.width, one.codec, one.dtype, one.predictor) == (other.width, other.codec, other.dtype, other.predictor)
     assert (again.epsg, again.transform, again.nodata) == (header.epsg, header.transform, header.nodata)
-    assert unpack(packed[:-9]) is None
+    assert unpack(packed._replace(blob=packed.blob[:-9])) is None
     assert FIRST == 16384
+
+
+def test_the_first_requests_do_not_wait_for_the_last() -> None:
+    seen = []
+
+    async def one(number: int) -> None:
+        seen.append(("begun", number))
+        await asyncio.sleep(0)
+        seen.append(("on", number))
+
+    asyncio.run(_all(one(number) for number in range(100)))
+    assert seen.index(("on", 0)) < seen.index(("begun", 50))
 
 
 def test_many_sites_read_each_header_and_tile_once(world: World) -> None:
