@@ -307,7 +307,6 @@ def cubekit_again(job):
 def cubekit_create(job):
     """With the search, as cubo does it."""
     import dask.array  # noqa: F401  as all imports: not in the wall time
-    import distributed  # noqa: F401  which dask imports at its first computation, where there is one
     import pystac_client  # noqa: F401
 
     from cubekit import create
