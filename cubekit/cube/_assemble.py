@@ -143,7 +143,7 @@ def _with_own_axes(ds: xr.Dataset, group: str, imagery: xr.Dataset) -> xr.Datase
 
 def _describe(ds: xr.Dataset, group: str, coords: Mapping[str, xr.Variable] = MappingProxyType({})) -> xr.Dataset:
     """The dataset with `coords` in place of its own, every variable described and encoded."""
-    given = {**ds.variables, **coords}
+    given: dict[Any, xr.Variable] = {**ds.variables, **coords}
     variables = {str(name): _variable(str(name), variable, group) for name, variable in given.items()}
     if bad := [name for name in variables if not _NAME.fullmatch(name)]:
         raise InputError(f"{bad[0]!r} is not usable as the name of a variable", remedy="Use letters, digits and _, starting with a letter")
