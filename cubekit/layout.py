@@ -26,6 +26,7 @@ __all__ = [
     "SCALE",
     "VOLATILE",
     "canonical_json",
+    "chunk_key",
     "chunk_shape",
     "decoded",
     "digest_of",
@@ -131,6 +132,15 @@ def chunk_shape(dims: Iterable[Any], shape: Iterable[int]) -> tuple[int, ...]:
         return max(size, 1)
 
     return tuple(length(dim, size) for dim, size in zip(dims, shape, strict=True))
+
+
+def chunk_key(index: Iterable[int], separator: str) -> str:
+    """Key of a chunk below its array.
+
+    >>> chunk_key((0, 1, 2), ".")
+    'c.0.1.2'
+    """
+    return separator.join(["c", *map(str, index)])
 
 
 def _even(size: int, target: int, rounding: Any) -> int:

@@ -68,7 +68,7 @@ def _built(recipe: Recipe, request: LayerRequest, out: str, overwrite: bool) -> 
     cube = assemble(
         merged, request.grid, request.site, sources, recipe=text, digest=recipe.digest, title=title, time=request.time, missing=missing
     )
-    return write_cube(cube, out, overwrite=overwrite), cube.sizes.get("time", 0)
+    return write_cube(cube, out, overwrite=overwrite, workers=request.session.threads), cube.sizes.get("time", 0)
 
 
 def _merged(parts: list[xr.Dataset]) -> xr.Dataset:

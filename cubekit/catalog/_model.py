@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from cubekit.catalog import _sentinel2 as s2
@@ -74,7 +75,7 @@ class Asset:
         return requester_pays(self.href)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Item:
     """One entry of a catalogue: for Sentinel-2 a granule, the product of one tile.
 
@@ -197,17 +198,17 @@ class Item:
                 return asset.scale
         return rule.scale
 
-    @property
+    @cached_property
     def tile(self) -> str | None:
         """MGRS tile such as ``"32UPC"``."""
         return s2.tile(self.raw)
 
-    @property
+    @cached_property
     def platform(self) -> str | None:
         """In lower case, such as ``"sentinel-2a"``."""
         return s2.platform(self.raw)
 
-    @property
+    @cached_property
     def datatake(self) -> str:
         """What was acquired in one go, the same for all tiles: ``"S2B_20240419T095549"`` (unit, start of sensing).
 
@@ -216,12 +217,12 @@ class Item:
         found = s2.datatake(self.raw)
         return found or f"{self.platform or self.collection}_{self.datetime:%Y%m%dT%H%M%S}"
 
-    @property
+    @cached_property
     def relative_orbit(self) -> int | None:
         """Relative orbit number."""
         return s2.relative_orbit(self.raw)
 
-    @property
+    @cached_property
     def processing_baseline(self) -> str | None:
         """Sentinel-2 processing baseline such as ``"05.10"``; None where it is not told."""
         return s2.baseline(self.raw) if s2.is_sentinel2(self.raw) else None

@@ -80,13 +80,15 @@ def assemble(
     normal = {_group_name(name): ds for name, ds in groups.items()}
     if not normal:
         raise InputError("There is nothing to assemble", remedy="Give at least one group, for example the imagery as '/'")
-    imagery = _on_grid(normal.pop("/", xr.Dataset()), grid)
+    given_imagery = _checked(normal.pop("/", xr.Dataset()), grid)
+    located = {"x": xr.Variable("x", grid.x), "y": xr.Variable("y", grid.y), "spatial_ref": spatial_ref(grid)}
+    imagery = _describe(given_imagery, "/", located)
     given: dict[str, Any] = {"recipe": recipe, "recipe_digest": digest, "title": title, "missing_layers": " ".join(missing) or None}
     if time is not None:
         given |= {"requested_start": time.start, "requested_end": time.end}
     given = {key: value for key, value in given.items() if value is not None}
-    tree = {"/": _describe(imagery, "/")}
-    tree["/"].attrs = dict(global_attrs(imagery, grid, site, {**imagery.attrs, **given, **(attrs or {})}, created))
+    imagery.attrs = dict(global_attrs(imagery, grid, site, {**given_imagery.attrs, **given, **(attrs or {})}, created))
+    tree = {"/": imagery}
     for name, ds in with_elevation_difference(normal, imagery).items():
         tree[f"/{name}"] = _describe(_with_own_axes(ds, name, imagery), name)
     return xr.DataTree.from_dict(tree, name=site.id)
@@ -114,7 +116,8 @@ def _group_name(name: str) -> str:
     return plain
 
 
-def _on_grid(ds: xr.Dataset, grid: Grid) -> xr.Dataset:
+def _checked(ds: xr.Dataset, grid: Grid) -> xr.Dataset:
+    """The imagery as it is, if it lies on the grid and knows its times."""
     for dim, coordinate, size in (("y", grid.y, grid.height), ("x", grid.x, grid.width)):
         if ds.sizes.get(dim, size) != size:
             raise InputError(f"The imagery has {ds.sizes[dim]} pixels along {dim}, the grid {size}", remedy=_READ_ON_GRID)
@@ -122,8 +125,7 @@ def _on_grid(ds: xr.Dataset, grid: Grid) -> xr.Dataset:
             raise InputError(f"The {dim} coordinates of the imagery are not those of the grid", remedy=_READ_ON_GRID)
     if "time" in ds.dims and "time" not in ds.coords:
         raise InputError("The imagery has no time coordinate", remedy="Give the acquisition times as coordinate 'time'")
-    plain = ds.drop_vars("spatial_ref") if "spatial_ref" in ds.variables else ds
-    return plain.assign_coords(x=("x", grid.x), y=("y", grid.y), spatial_ref=spatial_ref(grid))
+    return ds
 
 
 def _with_own_axes(ds: xr.Dataset, group: str, imagery: xr.Dataset) -> xr.Dataset:
@@ -139,21 +141,23 @@ def _with_own_axes(ds: xr.Dataset, group: str, imagery: xr.Dataset) -> xr.Datase
     return ds.rename(renames)
 
 
-def _describe(ds: xr.Dataset, group: str) -> xr.Dataset:
-    variables = {str(name): _variable(str(name), variable, group) for name, variable in ds.variables.items()}
+def _describe(ds: xr.Dataset, group: str, coords: Mapping[str, xr.Variable] = MappingProxyType({})) -> xr.Dataset:
+    """The dataset with `coords` in place of its own, every variable described and encoded."""
+    given: dict[Any, xr.Variable] = {**ds.variables, **coords}
+    variables = {str(name): _variable(str(name), variable, group) for name, variable in given.items()}
     if bad := [name for name in variables if not _NAME.fullmatch(name)]:
         raise InputError(f"{bad[0]!r} is not usable as the name of a variable", remedy="Use letters, digits and _, starting with a letter")
     if group == "/":
-        for name, variable in variables.items():
-            if {"y", "x"} <= set(variable.dims) and name not in ds.dims:
+        for variable in variables.values():
+            if {"y", "x"} <= set(variable.dims):
                 variable.attrs.setdefault("grid_mapping", "spatial_ref")
     for name, variable in list(variables.items()):
         bounds = variables.get(str(variable.attrs.get("bounds")))
         if bounds is not None and variable.dtype.kind == bounds.dtype.kind == "M":
             variables[name] = encode_time(variable, name, bounds)
             bounds.encoding = dict(variables[name].encoding)
-    coords = {name: variables.pop(name) for name in map(str, ds.coords)}
-    return xr.Dataset(variables, coords=coords, attrs=flat_attrs(ds.attrs))
+    located = {name: variables.pop(name) for name in dict.fromkeys(map(str, (*ds.coords, *coords)))}
+    return xr.Dataset(variables, coords=located, attrs=flat_attrs(ds.attrs))
 
 
 def _variable(name: str, variable: xr.Variable, group: str) -> xr.Variable:
@@ -163,7 +167,7 @@ def _variable(name: str, variable: xr.Variable, group: str) -> xr.Variable:
         known = AXES[axis]
     elif group == "/":
         known = {**ATTRS.get(name, {}), **band_attrs(name)}
-    described = variable.to_base_variable().copy(deep=False)
+    described = variable.to_base_variable()
     described.attrs = {**flat_attrs(known), **flat_attrs(variable.attrs)}
     if group == "/" and name in SENTINEL2 and str(variable.encoding.get("dtype", "int16")) == "int16":
         return pack_reflectance(described)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cubekit.cube._problem import Problem, Subject, error, warning
-from cubekit.layout import DIGEST, FILL, FORMAT, FORMAT_VERSION, ROOT_KEY, SCALE, chunk_shape, digest_of, is_band, metadata_hash
+from cubekit.layout import DIGEST, FILL, FORMAT, FORMAT_VERSION, ROOT_KEY, SCALE, chunk_key, chunk_shape, digest_of, is_band, metadata_hash
 from cubekit.location import stored_hashes
 from cubekit.typing import JSON
 
@@ -38,17 +38,18 @@ def check_complete(subject: Subject) -> Iterator[Problem]:
     hashes = stored_hashes(location)
     consolidated = subject.root.get("consolidated_metadata", {}).get("metadata", {})
     documents = {path: document for path, document in subject.documents.items() if path}
-    expected = {ROOT_KEY, *(f"{path}/{ROOT_KEY}" for path in consolidated)}
+    chunks: dict[str, str] = {}
     for path, document in consolidated.items():
         if path not in documents:
             yield error(f"/{path}", "its metadata document is missing")
         elif metadata_hash(documents[path]) != metadata_hash(document):
             yield error(f"/{path}", "its metadata differs from what the root says of it")
         if document.get("node_type") == "array":
-            expected |= {f"{path}/{key}" for key in _chunk_keys(document)}
+            chunks |= {f"{path}/{key}": path for key in _chunk_keys(document)}
+    expected = {ROOT_KEY, *(f"{path}/{ROOT_KEY}" for path in consolidated), *chunks}
     changed = digest_of(hashes) != subject.root.get("attributes", {}).get(DIGEST)
-    if missing := sorted(key for key in expected - set(hashes) if "/c" in key):
-        yield error(f"/{missing[0].partition('/c')[0]}", f"{len(missing)} chunks are missing, the first is {missing[0]}")
+    if missing := sorted(set(chunks) - set(hashes)):
+        yield error(f"/{chunks[missing[0]]}", f"{len(missing)} chunks are missing, the first is {missing[0]}")
     elif extra := sorted(set(hashes) - expected):
         yield error(f"/{extra[0]}", f"{len(extra)} objects do not belong to the cube", "Remove them")
     elif changed:
@@ -58,11 +59,12 @@ def check_complete(subject: Subject) -> Iterator[Problem]:
 def _chunk_keys(document: JSON) -> Iterator[str]:
     shape = document["chunk_grid"]["configuration"]["chunk_shape"]
     counts = [range(math.ceil(size / chunk)) for size, chunk in zip(document["shape"], shape, strict=True)]
-    return ("/".join(["c", *map(str, index)]) for index in itertools.product(*counts))
+    separator = document["chunk_key_encoding"].get("configuration", {}).get("separator", "/")
+    return (chunk_key(index, separator) for index in itertools.product(*counts))
 
 
 def check_chunks(subject: Subject) -> Iterator[Problem]:
-    """Whole tiles, many steps, blosc-zstd with bitshuffle."""
+    """Whole tiles, many steps, blosc-zstd with a shuffle."""
     for path, document in subject.documents.items():
         if document.get("node_type") != "array" or not document["shape"]:
             continue
@@ -77,14 +79,13 @@ def check_chunks(subject: Subject) -> Iterator[Problem]:
         elif chunks != wanted:
             yield warning(f"/{path}", f"chunks are {chunks}, not {wanted}", "Write it again with cubekit")
         if len(shape) > 1 and not _well_compressed(document["codecs"]):
-            yield warning(f"/{path}", f"compressed by {[codec['name'] for codec in document['codecs']]}", "Use blosc-zstd with bitshuffle")
+            yield warning(f"/{path}", f"compressed by {[codec['name'] for codec in document['codecs']]}", "Use blosc-zstd with a shuffle")
 
 
 def _well_compressed(codecs: list[dict[str, Any]]) -> bool:
-    wanted = {"cname": "zstd", "shuffle": "bitshuffle"}
     blosc = [codec.get("configuration", {}) for codec in codecs if codec["name"] == "blosc"]
     text = any(codec["name"] == "vlen-utf8" for codec in codecs)
-    return text or any(wanted.items() <= configuration.items() for configuration in blosc)
+    return text or any(one.get("cname") == "zstd" and one.get("shuffle") != "noshuffle" for one in blosc)
 
 
 def check_packing(subject: Subject) -> Iterator[Problem]:

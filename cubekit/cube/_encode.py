@@ -78,7 +78,8 @@ def encode_text(variable: xr.Variable, name: str) -> xr.Variable:
     strings = [_string(item, name) for item in items.ravel().tolist()]
     values = np.empty(items.size, dtype=object)
     values[:] = strings
-    return xr.Variable(variable.dims, values.reshape(items.shape), variable.attrs)
+    # Else every text would be looked at whether it is a date.
+    return xr.Variable(variable.dims, values.reshape(items.shape), variable.attrs, fastpath=True)
 
 
 def _string(item: Any, name: str) -> str:

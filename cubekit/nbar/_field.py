@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from cubekit.errors import InputError, ScienceWarning
 from cubekit.nbar import _pixels
@@ -252,13 +253,17 @@ def warn_low_sun(highest: float, where: str) -> None:
         )
 
 
-def _window(coordinate: FloatArray) -> tuple[int, int]:
+@njit(cache=True, nogil=True)
+def _window(coordinate):  # type: ignore[no-untyped-def]
     """Half-open range of nodes around node coordinates, at least two and within the grid."""
-    finite = coordinate[np.isfinite(coordinate)]
-    if not finite.size:
+    lowest, highest = math.inf, -math.inf
+    for value in coordinate.flat:
+        if math.isfinite(value):
+            lowest, highest = min(lowest, value), max(highest, value)
+    if lowest > highest:
         return 0, 2
-    low = min(max(math.floor(finite.min()), 0), NODES - 2)
-    return low, max(low + 1, min(math.ceil(finite.max()), NODES - 1)) + 1
+    first = min(max(math.floor(lowest), 0), NODES - 2)
+    return first, max(first + 1, min(math.ceil(highest), NODES - 1)) + 1
 
 
 def _distinct(angles: GranuleAngles, wanted: Collection[str]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:

@@ -13,15 +13,16 @@ import xarray as xr
 from xarray.conventions import encode_cf_variable, encode_dataset_coordinates
 
 from cubekit.errors import InputError
-from cubekit.layout import DIGEST, FORMAT, FORMAT_VERSION, chunk_shape
+from cubekit.layout import DIGEST, FORMAT, FORMAT_VERSION, chunk_key, chunk_shape
 from cubekit.location import Location
 from cubekit.typing import JSON
 
 __all__ = ["Array", "Objects", "describe_objects", "read_array", "root_document"]
 
-_LEVEL = 5
-_BLOSC = numcodecs.Blosc(cname="zstd", clevel=_LEVEL, shuffle=numcodecs.Blosc.BITSHUFFLE)
-_ZSTD = numcodecs.Zstd(level=_LEVEL)
+_LEVEL = 2
+# Numbers are shuffled by bytes; flags, which have one byte each, by bits.
+_BLOSC = numcodecs.Blosc(cname="zstd", clevel=_LEVEL, shuffle=numcodecs.Blosc.AUTOSHUFFLE)
+_ZSTD = numcodecs.Zstd(level=5)
 _VLEN = numcodecs.VLenUTF8()
 
 Region = tuple[slice, ...]
@@ -41,12 +42,15 @@ class Array:
         Shape of the chunks.
     fill
         Value that pads the last chunks.
+    separator
+        Between the parts of a chunk's key: with ``"."`` a chunk needs no folders of its own.
     """
 
     path: str
     variable: xr.Variable
     chunks: tuple[int, ...]
     fill: Any
+    separator: str = "."
 
     def regions(self) -> Iterator[tuple[str, Region]]:
         """Key and index of every chunk, in order."""
@@ -59,7 +63,8 @@ class Array:
 
     def key(self, region: Region) -> str:
         """Key of the chunk that starts where `region` starts."""
-        return "/".join([self.path, "c", *(str(part.start // chunk) for part, chunk in zip(region, self.chunks, strict=True))])
+        index = (part.start // chunk for part, chunk in zip(region, self.chunks, strict=True))
+        return f"{self.path}/{chunk_key(index, self.separator)}"
 
     def encode(self, values: Any) -> bytes:
         """Bytes of one chunk; a chunk at the edge is padded to full size."""
@@ -80,7 +85,8 @@ def read_array(location: Location, path: str, document: JSON) -> xr.Variable:
     dtype = np.dtype(document["data_type"])
     fill = document["fill_value"]
     values = np.full(shape, np.nan if fill == "NaN" else fill, dtype)
-    array = Array(path, xr.Variable(document["dimension_names"], values), chunks, fill)
+    separator = document["chunk_key_encoding"]["configuration"]["separator"]
+    array = Array(path, xr.Variable(document["dimension_names"], values), chunks, fill, separator)
     for key, region in array.regions():
         if (data := location.get(key)) is not None:
             block = np.frombuffer(_BLOSC.decode(data), dtype.newbyteorder("<")).reshape(chunks)
@@ -156,19 +162,20 @@ def _default_fill(dtype: np.dtype) -> Any:
 def _array_document(array: Array) -> JSON:
     text = array.variable.dtype.kind == "O"
     size = array.variable.dtype.itemsize
-    blosc = {"typesize": size, "cname": "zstd", "clevel": _LEVEL, "shuffle": "bitshuffle", "blocksize": 0}
+    shuffle = "shuffle" if size > 1 else "bitshuffle"
+    blosc = {"typesize": size, "cname": "zstd", "clevel": _LEVEL, "shuffle": shuffle, "blocksize": 0}
     number = [
         {"name": "bytes", "configuration": {"endian": "little"}} if size > 1 else {"name": "bytes"},
         {"name": "blosc", "configuration": blosc},
     ]
-    strings = [{"name": "vlen-utf8"}, {"name": "zstd", "configuration": {"level": _LEVEL, "checksum": False}}]
+    strings = [{"name": "vlen-utf8"}, {"name": "zstd", "configuration": {"level": _ZSTD.level, "checksum": False}}]
     return {
         "zarr_format": 3,
         "node_type": "array",
         "shape": list(array.variable.shape),
         "data_type": "string" if text else array.variable.dtype.name,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(array.chunks)}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": array.separator}},
         "fill_value": _json_fill(array.fill, array.variable.dtype),
         "codecs": strings if text else number,
         "attributes": _attributes(array.variable.attrs, array.path),

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import xarray as xr
 
 from cubekit.errors import CommitError
-from cubekit.layout import ROOT_KEY, digest_of, metadata_hash
+from cubekit.layout import ROOT_KEY, canonical_json, digest_of, metadata_hash
 from cubekit.location import Location
 from cubekit.store._local import LocalAttempt, check_local
 from cubekit.store._objects import Array, Objects, Region, describe_objects, root_document
@@ -172,8 +172,10 @@ def _write_chunk(array: Array, key: str, region: Region, attempt: Attempt) -> tu
 
 
 def _write_document(key: str, document: JSON, attempt: Attempt) -> tuple[str, str]:
-    attempt.put(key, _encoded(document))
-    return key, metadata_hash(document)
+    """What is written is what is hashed: the canonical form."""
+    data = canonical_json(document).encode()
+    attempt.put(key, data)
+    return key, hashlib.sha256(data).hexdigest()
 
 
 class _Target:

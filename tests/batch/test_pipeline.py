@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import geopandas
 import kill_builders
 import pytest
 
 from cubekit.batch import RunOptions, merge, open_folder, plan, run
+from cubekit.layers import Session
 from cubekit.pipeline import build_cube
 from cubekit.recipe import parse_recipe
 from cubekit.sampling import SiteTable
-from cubekit.store import content_digest
+from cubekit.store import _write, content_digest
 from cubekit.testing.rangeserver import RangeServer
 from cubekit.testing.stacserver import Fault, StacServer
 
@@ -52,6 +54,18 @@ def test_a_catalogue_that_asks_for_patience_is_left_alone_by_all_workers(tmp_pat
     assert report.counts == {"nothing": 6}
     assert len(searches) == 7
     assert [at - searches[0] for at in searches if searches[0] + 0.5 < at < searches[0] + 5.9] == []
+
+
+def test_a_build_that_asks_for_one_thread_writes_with_one(jobs_at, tmp_path, monkeypatch):
+    def note(*arguments):
+        names.add(threading.current_thread().name)
+        return write_chunk(*arguments)
+
+    names, write_chunk = set(), _write._write_chunk
+    monkeypatch.setattr(_write, "_write_chunk", note)
+    jobs = jobs_at(tmp_path)
+    build_cube(jobs.recipe, next(job.site for job in jobs if job.id == "s0"), str(tmp_path / "one.zarr"), session=Session(threads=1))
+    assert len(names) == 1
 
 
 @pytest.mark.parametrize("executor", ["serial", "local", pytest.param("dask", marks=pytest.mark.slow)])

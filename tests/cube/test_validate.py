@@ -129,10 +129,10 @@ STORED: list[tuple[str, Callable[[Path], object], str, str]] = [
         "/@cubekit_format",
         "the layout is '9'",
     ),
-    ("chunk lost", lambda p: (p / "B04/c/0/0/0").unlink(), "/B04", "chunks are missing"),
+    ("chunk lost", lambda p: (p / "B04/c.0.0.0").unlink(), "/B04", "chunks are missing"),
     (
         "chunk changed",
-        lambda p: (p / "SCL/c/0/0/0").write_bytes((p / "cloud_mask/c/0/0/0").read_bytes()),
+        lambda p: (p / "SCL/c.0.0.0").write_bytes((p / "cloud_mask/c.0.0.0").read_bytes()),
         "/@content_digest",
         "was changed",
     ),
