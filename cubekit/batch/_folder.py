@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 from cubekit.batch._outcome import Outcome
-from cubekit.errors import AccessDeniedError, CommitError, InputError
-from cubekit.location import first_line, object_store
+from cubekit.errors import CommitError, InputError
+from cubekit.objectstore import check_slashes, check_writable, object_store, store_error
 
 __all__ = ["BatchFolder", "open_folder"]
 
@@ -30,6 +30,8 @@ class _Files(Protocol):
     def exists(self, key: str) -> bool: ...
 
     def delete(self, key: str) -> None: ...
+
+    def check(self) -> None: ...
 
 
 class _LocalFiles:
@@ -71,6 +73,10 @@ class _LocalFiles:
     def delete(self, key: str) -> None:
         (self._root / key).unlink(missing_ok=True)
 
+    def check(self) -> None:
+        self.put(".probe", b"")
+        self.delete(".probe")
+
 
 class _ObjectFiles:
     def __init__(self, root: str) -> None:
@@ -78,18 +84,14 @@ class _ObjectFiles:
 
     @contextmanager
     def _asking(self, what: str) -> Iterator[None]:
-        from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+        from obstore.exceptions import BaseError
 
         try:
             yield
         except FileNotFoundError:
             raise
-        except (PermissionDeniedError, UnauthenticatedError) as error:
-            raise AccessDeniedError(f"No access to {self._root}", remedy="Set the credentials of the store in the environment") from error
         except (BaseError, OSError) as error:
-            raise CommitError(
-                f"Cannot {what} {self._root}: {first_line(error)}", remedy="Check the URL and the store, and try again"
-            ) from error
+            raise store_error(error, what, self._root) from error
 
     def put(self, key: str, content: bytes) -> None:
         with self._asking("write to"):
@@ -120,6 +122,9 @@ class _ObjectFiles:
         with self._asking("write to"):
             if self.exists(key):
                 self._store.delete(key)
+
+    def check(self) -> None:
+        check_writable(self._root)
 
 
 class BatchFolder:
@@ -186,6 +191,10 @@ class BatchFolder:
         """Remove one file of the registry, if it is there."""
         self._files.delete(key)
 
+    def check(self) -> None:
+        """Raise `CommitError` or `AccessDeniedError` where nothing can be written."""
+        self._files.check()
+
     def __repr__(self) -> str:
         return f"BatchFolder({self.root!r})"
 
@@ -203,4 +212,6 @@ def open_folder(root: str | os.PathLike[str]) -> BatchFolder:
         scheme, _, rest = text.partition("://")
         if scheme not in ("s3", "gs", "az") or "@" in rest.split("/")[0] or "?" in rest:
             raise InputError(f"{text!r} cannot hold a batch", remedy="Give a folder, or an s3://, gs:// or az:// URL without credentials")
+    else:
+        check_slashes(text)
     return BatchFolder(text)

@@ -10,13 +10,15 @@ import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
-from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, PreconditionError, UnauthenticatedError
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
 from cubekit.errors import AccessDeniedError, CommitError, TargetExistsError
 from cubekit.layout import ROOT_KEY
-from cubekit.location import Location, first_line
+from cubekit.location import Location
+from cubekit.objectstore import check_writable, store_error
 
 __all__ = ["RemoteAttempt", "check_remote", "sweep_remote"]
 
@@ -216,10 +218,20 @@ def _clean(location: Location, bucket: Any, lease: Lease) -> int:
 
 
 def check_remote(location: Location, overwrite: bool) -> None:
-    """Raise `CommitError` where a cube exists and may not be replaced."""
+    """Raise `CommitError` where a cube exists and may not be replaced, or where the store does not take what is written."""
+    if location.options:
+        check_writable(location.base, location.options)
+    else:
+        _check_once(location.base)
     with _failures(location):
         if not overwrite and _exists(location.bucket(), f"{location.name}/{ROOT_KEY}"):
             raise _taken(location)
+
+
+@cache
+def _check_once(folder: str) -> None:
+    """One answer is enough for all cubes that a process makes in a folder; a refusal is not remembered."""
+    check_writable(folder)
 
 
 def _taken(location: Location) -> CommitError:
@@ -289,8 +301,5 @@ def _failures(location: Location) -> Any:
         yield
     except (CommitError, AccessDeniedError):
         raise
-    except (PermissionDeniedError, UnauthenticatedError) as error:
-        raise AccessDeniedError(f"No access to {location.url}", remedy="Set the credentials of the store in the environment") from error
     except (BaseError, OSError) as error:
-        message = f"Cannot write {location.url}: {first_line(error)}"
-        raise CommitError(message, remedy="Check that the bucket exists and may be written", target=location.url) from error
+        raise store_error(error, "write", location.url) from error
