@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -76,22 +76,27 @@ def check_slashes(path: str) -> None:
 
 
 def check_writable(folder: str, options: Mapping[str, Any] | None = None) -> None:
-    """Put one small object into a folder and remove it again.
+    """List in a folder, put one small object there and remove it again.
 
     Raises
     ------
     CommitError, AccessDeniedError
-        Where that fails; within seconds.
+        Where one of these fails; within seconds.
     """
     from obstore.exceptions import BaseError
 
     key = f".{uuid.uuid4().hex}.probe"
-    try:
-        store = object_store(folder, options, hasty=True)
-        store.put(key, b"")
-        store.delete(key)
-    except (BaseError, OSError) as error:
-        raise store_error(error, "write to", folder) from error
+    store = object_store(folder, options, hasty=True)
+    steps: dict[str, Callable[[], object]] = {
+        "list": lambda: next(iter(store.list(prefix=key, chunk_size=1)), None),
+        "write to": lambda: store.put(key, b""),
+        "delete from": lambda: store.delete(key),
+    }
+    for doing, step in steps.items():
+        try:
+            step()
+        except (BaseError, OSError) as error:
+            raise store_error(error, doing, folder) from error
 
 
 def store_error(error: Exception, doing: str, url: str, kind: type[CubekitError] = CommitError) -> CubekitError:
@@ -111,13 +116,12 @@ def store_error(error: Exception, doing: str, url: str, kind: type[CubekitError]
     from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
     said = first_line(error)
-    found = re.search(r"<Code>(\w+)</Code>", str(error))
+    found = re.search(r"(?:<Code>|\(code: )(\w+)", str(error))
     code = found[1] if found else ""
     remedy = _REMEDIES.get(code, "")
-    if isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
-        why = f" ({code})" if code else ""
+    if isinstance(error, (PermissionDeniedError, UnauthenticatedError)) or code == "AccessDenied" or "403 Forbidden: <" in said:
         remedy = remedy or "Set credentials in the environment that may list, read, write and delete there"
-        return AccessDeniedError(f"No access to {url}{why}: it refused to let us {doing} it", remedy=remedy)
+        return AccessDeniedError(f"Not allowed to {doing} {url}{f' ({code})' if code else ''}", remedy=remedy)
     # Without credentials the client asks the metadata service of a cloud machine for some.
     if "169.254." in said or "metadata.google.internal" in said:
         names = _CREDENTIALS.get(url.partition(":")[0], "them")

@@ -50,7 +50,7 @@ def test_a_store_that_cannot_be_written_is_said_at_once(recipe, sites, bucket, m
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
     jobs = plan(recipe, sites("a"), "s3://no-such-bucket-here/x")
     why = "http://127.0.0.1:1 does not answer. Check AWS_ENDPOINT_URL" if address else "there is no such bucket. Create it"
-    with pytest.raises(CommitError, match=f"Cannot write to s3://no-such-bucket-here/x: {why}"):
+    with pytest.raises(CommitError, match=f"Cannot list s3://no-such-bucket-here/x: {why}"):
         run(jobs, SERIAL, build=_nothing_may_be_read, describe="")
 
 

@@ -16,27 +16,33 @@ from cubekit.objectstore import check_writable, store_error
 from cubekit.store import check_target
 from tests.store.conftest import SETTINGS, keys_of
 
-Answers = Callable[[int, str], str]
+Answers = Callable[..., None]
+
+
+EMPTY = "<ListBucketResult><Name>b</Name><KeyCount>0</KeyCount><MaxKeys>1</MaxKeys><IsTruncated>false</IsTruncated></ListBucketResult>"
 
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
-    """Makes the environment lead to a store that gives every request one answer."""
+    """Makes the environment lead to a store that gives requests of one method, or all, one answer."""
     servers: list[ThreadingHTTPServer] = []
     for key, value in SETTINGS.items():
         monkeypatch.setenv(key, value)
 
-    def serve(status: int, body: str) -> str:
+    def serve(status: int, body: str, method: str = "") -> None:
         class Refusing(BaseHTTPRequestHandler):
             def answer(self) -> None:
                 self.rfile.read(int(self.headers.get("content-length", 0)))
-                self.send_response(status)
-                self.send_header("content-length", str(len(body)))
+                refused = method in ("", self.command)
+                said = (body if refused else EMPTY).encode()
+                self.send_response(status if refused else 200)
+                self.send_header("content-length", str(len(said)))
+                self.send_header("etag", '"1"')
                 self.end_headers()
                 if self.command != "HEAD":
-                    self.wfile.write(body.encode())
+                    self.wfile.write(said)
 
-            do_PUT = do_GET = do_HEAD = do_DELETE = answer
+            do_PUT = do_GET = do_HEAD = do_DELETE = do_POST = answer
 
             def log_message(self, *arguments: Any) -> None:
                 pass
@@ -44,9 +50,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
         server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
-        url = f"http://127.0.0.1:{server.server_port}"
-        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-        return url
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
 
     yield serve
     for server in servers:
@@ -61,20 +65,25 @@ def test_a_writable_folder_is_left_as_it_was(bucket: str) -> None:
 
 
 def test_a_missing_bucket_is_named(bucket: str) -> None:
-    with pytest.raises(CommitError, match=r"Cannot write to s3://no-such-bucket-here/x: there is no such bucket\. Create it"):
+    with pytest.raises(CommitError, match=r"Cannot list s3://no-such-bucket-here/x: there is no such bucket\. Create it"):
         check_target("s3://no-such-bucket-here/x/cube.zarr")
 
 
 @pytest.mark.parametrize(
     ("status", "code", "kind", "told"),
     [
-        (403, "AccessDenied", AccessDeniedError, r"No access to s3://b/x \(AccessDenied\).* Set credentials .* that may list, read, write"),
+        (
+            403,
+            "AccessDenied",
+            AccessDeniedError,
+            r"Not allowed to list s3://b/x \(AccessDenied\).* Set credentials .* that may list, read, write",
+        ),
         (403, "InvalidAccessKeyId", AccessDeniedError, r"\(InvalidAccessKeyId\).* Correct AWS_ACCESS_KEY_ID"),
         (403, "SignatureDoesNotMatch", AccessDeniedError, "Correct AWS_SECRET_ACCESS_KEY"),
         (403, "RequestTimeTooSkewed", AccessDeniedError, "Set the clock"),
         (301, "PermanentRedirect", CommitError, "Set AWS_REGION"),
         (400, "AuthorizationHeaderMalformed", CommitError, "Set AWS_REGION"),
-        (503, "SlowDown", CommitError, "Cannot write to s3://b/x: .*503"),
+        (503, "SlowDown", CommitError, "Cannot list s3://b/x: .*503"),
     ],
 )
 def test_a_refusal_says_why_and_what_to_do(answers: Answers, status: int, code: str, kind: type[Exception], told: str) -> None:
@@ -85,6 +94,14 @@ def test_a_refusal_says_why_and_what_to_do(answers: Answers, status: int, code: 
     assert "CANARYKEY" not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(("may_not", "doing"), [("GET", "list"), ("PUT", "write to"), ("POST", "delete from")])
+def test_every_right_that_a_cube_needs_is_tried(answers: Answers, may_not: str, doing: str) -> None:
+    """Keys that may read, or write but not list, or not delete, would fail at the commit or leave rubbish."""
+    answers(403, "<Error><Code>AccessDenied</Code></Error>", may_not)
+    with pytest.raises(AccessDeniedError, match=rf"Not allowed to {doing} s3://b/x \(AccessDenied\)"):
+        check_target("s3://b/x/cube.zarr")
 
 
 def test_an_endpoint_that_nobody_serves_is_given_up_soon(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
