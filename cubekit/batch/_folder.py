@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -40,9 +40,9 @@ class _LocalFiles:
 
     def put(self, key: str, content: bytes) -> None:
         path = self._root / key
-        path.parent.mkdir(parents=True, exist_ok=True)
         staged = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with staged.open("wb") as file:
                 file.write(content)
                 file.flush()
@@ -53,7 +53,8 @@ class _LocalFiles:
                 f"Cannot write {path}: {error.strerror}", remedy="Make room, or check the permissions", path=str(path)
             ) from error
         finally:
-            staged.unlink(missing_ok=True)
+            with suppress(OSError):
+                staged.unlink()
 
     def get(self, key: str) -> bytes | None:
         try:
@@ -74,8 +75,8 @@ class _LocalFiles:
         (self._root / key).unlink(missing_ok=True)
 
     def check(self) -> None:
-        self.put(".probe", b"")
-        self.delete(".probe")
+        self.put("probe", b"")
+        self.delete("probe")
 
 
 class _ObjectFiles:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -107,6 +108,22 @@ def test_what_cannot_be_meant_is_a_usage_error(cubekit, files, extra, message, m
     assert code == 2
     assert message in err
     assert "Traceback" not in err
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_any_site(cubekit, files, tmp_path):
+    recipe, sites, _ = files
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "out"):
+        code, said, err = cubekit("batch", recipe, sites, "-o", out)
+        assert (code, said) == (3, "")
+        assert re.search(r"Error: Cannot write .*probe: (Not a directory|File exists)\. Make room, or check the permissions\n$", err)
+
+
+def test_a_table_without_sites_is_a_usage_error(cubekit, files, tmp_path):
+    (tmp_path / "header.csv").write_text("id,lon,lat\n")
+    code, _, err = cubekit("batch", files[0], tmp_path / "header.csv", "-o", tmp_path / "out")
+    assert code == 2
+    assert "header.csv has no sites" in err
 
 
 def test_status_of_nothing_is_nothing_found(cubekit, tmp_path):
