@@ -77,11 +77,12 @@ def split(
     write_sites(table.with_columns(**added), out)
     if as_json:
         print_json({**asdict(report), "balance": report.balance, "out": str(out)})
-        return
-    typer.echo(f"{report}")
-    if cut:
-        outside = added["period"].count(-1)
-        typer.echo(f"{len(cut) + 1} periods; {outside} cubes touch a cut or its embargo and belong to none (-1)")
+    else:
+        typer.echo(f"{report}")
+        if cut:
+            outside = added["period"].count(-1)
+            typer.echo(f"{len(cut) + 1} periods; {outside} cubes touch a cut or its embargo and belong to none (-1)")
+    raise typer.Exit(3 if table.rejected else 0)
 
 
 def _has(table: SiteTable, column: str) -> bool:
@@ -108,9 +109,11 @@ def sample(
     from cubekit.sampling import Candidates, SampleSpec, sample_sites, write_sites
 
     spec = SampleSpec(per_stratum, min_purity, min_distance, matched, partner_distance, seed)
-    table, report = sample_sites(Candidates.from_table(_read(candidates, column)), spec)
+    found = _read(candidates, column)
+    table, report = sample_sites(Candidates.from_table(found), spec)
     write_sites(table, out)
     typer.echo(f"{report}")
+    raise typer.Exit(3 if found.rejected else 0)
 
 
 @app.command()

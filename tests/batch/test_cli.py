@@ -144,7 +144,7 @@ def test_sites_are_checked_split_and_drawn(cubekit, tmp_path):
         "sites", "split", tmp_path / "s.csv", "-o", out, "--groups", 3, "--event", "ev", "--cut", "2019-05-01", "--json"
     )
     report = json.loads(said)
-    assert (code, report["sites"], report["shared_events"]) == (0, 30, 0)
+    assert (code, report["sites"], report["shared_events"]) == (3, 30, 0)
     assert report["min_cross_distance"] > 50 or len({s for s in report["sizes"] if s}) == 1
     table = read_sites(out)
     assert table["s0"]["group"] == table["s20"]["group"]
@@ -166,6 +166,14 @@ def test_sites_are_sampled(cubekit, tmp_path):
     table = read_sites(tmp_path / "s.csv")
     assert len(table) == 6
     assert "seed=5" in table.entries[0]["sample"]
+
+
+def test_a_sample_of_nothing_is_nothing_found(cubekit, tmp_path):
+    (tmp_path / "c.csv").write_text("lon,lat,land_cover,event\n12,51,forest,False\n13,51,forest,\n")
+    code, _, err = cubekit("sites", "sample", tmp_path / "c.csv", "-o", tmp_path / "s.csv")
+    assert (code, "No site could be drawn: 0 sites; forest no event: 0 of 2" in err, "Ask for no partners" in err) == (4, True, True)
+    assert not (tmp_path / "s.csv").exists()
+    assert cubekit("sites", "sample", tmp_path / "c.csv", "-o", tmp_path / "s.csv", "--no-matched")[0] == 0
 
 
 def test_help_needs_neither_xarray_nor_dask():
