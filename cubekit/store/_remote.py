@@ -24,7 +24,8 @@ __all__ = ["RemoteAttempt", "check_remote", "sweep_remote"]
 
 LEASE_SECONDS = 60.0
 """A writer that has not renewed its lease for so long has stopped writing, and others may take its place."""
-_SKEW_SECONDS = 10.0
+_MARGIN = 10.0
+"""Seconds that an answer of the store may be late."""
 _CONNECTIONS = 16
 
 
@@ -68,7 +69,7 @@ class Lease:
                 self._bucket.delete(self._key)
 
     def _body(self) -> bytes:
-        return json.dumps({**self._owner, "expires": time.time() + self._seconds}).encode()
+        return json.dumps({**self._owner, "seconds": self._seconds}).encode()
 
     def _put(self, mode: Any) -> None:
         start = time.monotonic()
@@ -85,14 +86,22 @@ class Lease:
     def _take_over(self) -> bool:
         try:
             found = self._bucket.get(self._key)
-            etag, owner = found.meta["e_tag"], json.loads(bytes(found.bytes()))
-            if not _expired(owner):
+            owner = json.loads(bytes(found.bytes()))
+            if not _dead_here(owner) and self._age(found.meta) <= float(owner.get("seconds", 0)) + _MARGIN:
                 return False
-            self._put({"e_tag": etag})
+            self._put({"e_tag": found.meta["e_tag"]})
             self.taken_over = True
             return True
         except (FileNotFoundError, PreconditionError, AlreadyExistsError):
             return False
+
+    def _age(self, meta: Any) -> float:
+        """Seconds since a lease was renewed, by the clock of the store: those of the writers' machines need not agree."""
+        key = f"{self._key}.now"
+        self._bucket.put(key, b"")
+        now = self._bucket.head(key)["last_modified"]
+        self._bucket.delete(key)
+        return float((now - meta["last_modified"]).total_seconds())
 
     def _renew(self) -> None:
         while not self._stop.wait(self._seconds / 4):
@@ -105,10 +114,8 @@ class Lease:
                 continue
 
 
-def _expired(owner: dict[str, Any]) -> bool:
-    if owner.get("host") == socket.gethostname() and not _alive(int(owner.get("pid", 0))):
-        return True
-    return time.time() > float(owner.get("expires", 0)) + _SKEW_SECONDS
+def _dead_here(owner: dict[str, Any]) -> bool:
+    return owner.get("host") == socket.gethostname() and not _alive(int(owner.get("pid", 0)))
 
 
 def _alive(pid: int) -> bool:
@@ -145,7 +152,7 @@ class RemoteAttempt:
                 raise
         self._lease: Lease | None = lease
         self._place = f"{_stages(location)}/{uuid.uuid4().hex[:12]}" if self._replace else location.name
-        self._committed = False
+        self._committed = self._beaten = False
 
     def put(self, key: str, data: bytes) -> None:
         """Put one object."""
@@ -161,6 +168,7 @@ class RemoteAttempt:
             try:
                 self._bucket.put(f"{self._place}/{ROOT_KEY}", root, mode="create")
             except (AlreadyExistsError, PreconditionError) as error:
+                self._beaten = True
                 message = f"{self._location.url} was committed by another process"
                 raise CommitError(message, remedy="Allow to overwrite it, or keep it", target=self._location.url) from error
             self._committed = not self._replace
@@ -174,7 +182,8 @@ class RemoteAttempt:
         """Remove what was not committed, and let others write."""
         if self._lease is None:
             return
-        tidy = self._committed
+        # What stands at the final keys of a beaten writer is the other's cube.
+        tidy = self._committed or self._beaten
         if not tidy:
             with contextlib.suppress(BaseError, OSError):
                 self._lease.check()

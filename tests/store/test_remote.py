@@ -104,7 +104,25 @@ def test_writers_without_a_common_lease_have_one_winner(bucket: str, tree: xr.Da
     with pytest.raises(CommitError, match="committed by another process"):
         first.commit(b'{"loser": 1}')
     assert location.get("zarr.json") == b"{}"
+    first.abandon()
+    assert location.get("zarr.json") == b"{}"
     second.abandon()
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_clocks_of_writers_need_not_agree(bucket: str, tree: xr.DataTree, monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
+    """What counts is the store's clock: a writer on a machine whose own is wrong is neither robbed nor waited for."""
+    location = Location.parse(f"{bucket}/cube.zarr")
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(_remote.socket, "gethostname", lambda: "elsewhere")
+        elsewhere.setattr(_remote.time, "time", lambda: time.monotonic() + hours * 3600)
+        alive = _remote.Lease(location, location.bucket(), 0.0)
+    with pytest.raises(CommitError, match="being written by another process"):
+        write_cube(tree, f"{bucket}/cube.zarr")
+    alive.release(tidy=False)
+    monkeypatch.setattr(_remote, "_MARGIN", -70.0)
+    write_cube(tree, f"{bucket}/cube.zarr")
+    assert not hidden(bucket)
 
 
 def test_lease_is_renewed_and_excludes(bucket: str, tree: xr.DataTree, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,11 +152,11 @@ def test_lost_lease_stops_the_writer(bucket: str) -> None:
 @pytest.mark.parametrize("dead", ["expired elsewhere", "dead here"])
 def test_leftovers_of_a_dead_writer_are_swept(bucket: str, tree: xr.DataTree, dead: str) -> None:
     store = from_url(bucket)
-    owner = {"host": "elsewhere", "pid": 1, "token": "x", "expires": time.time() - 3600}
+    owner = {"host": "elsewhere", "pid": 1, "token": "x", "seconds": -3600}
     if dead == "dead here":
         import socket
 
-        owner |= {"host": socket.gethostname(), "pid": 2**22 - 7, "expires": time.time() + 3600}
+        owner |= {"host": socket.gethostname(), "pid": 2**22 - 7, "seconds": 3600}
     store.put(".cube.zarr.lock", json.dumps(owner).encode())
     store.put("cube.zarr/B99/c/0", b"leftover")
     store.put(".cube.zarr.partial/0123456789ab/B99/c/0", b"leftover")
