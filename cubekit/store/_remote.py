@@ -270,9 +270,9 @@ def _finish_swap(location: Location, bucket: Any) -> None:
     staged = _keys(bucket, stage)
     if ROOT_KEY in staged:  # else the copy was complete and only the tidying up is left
         bucket.delete(f"{location.name}/{ROOT_KEY}")
-        chunks = [key for key in staged if key != ROOT_KEY]
-        _each(chunks, lambda key: bucket.copy(f"{stage}/{key}", f"{location.name}/{key}"))
-        _each(_keys(bucket, location.name) - staged, lambda key: bucket.delete(f"{location.name}/{key}"))
+        with ThreadPoolExecutor(_CONNECTIONS) as pool:
+            list(pool.map(lambda key: bucket.copy(f"{stage}/{key}", f"{location.name}/{key}"), sorted(staged - {ROOT_KEY})))
+        _delete(bucket, location.name, _keys(bucket, location.name) - staged)
         bucket.copy(f"{stage}/{ROOT_KEY}", f"{location.name}/{ROOT_KEY}")
         bucket.delete(f"{stage}/{ROOT_KEY}")
     _delete_folder(bucket, stage)
@@ -286,13 +286,14 @@ def _keys(bucket: Any, folder: str) -> set[str]:
 
 def _delete_folder(bucket: Any, folder: str) -> int:
     keys = _keys(bucket, folder)
-    _each(keys, lambda key: bucket.delete(f"{folder}/{key}"))
+    _delete(bucket, folder, keys)
     return len(keys)
 
 
-def _each(keys: Any, action: Any) -> None:
-    with ThreadPoolExecutor(_CONNECTIONS) as pool:
-        list(pool.map(action, sorted(keys)))
+def _delete(bucket: Any, folder: str, keys: set[str]) -> None:
+    """Delete many objects by few requests, where the store can."""
+    if keys:
+        bucket.delete([f"{folder}/{key}" for key in sorted(keys)])
 
 
 def _exists(bucket: Any, key: str) -> bool:
