@@ -239,7 +239,7 @@ def check_remote(location: Location, overwrite: bool) -> None:
 
 @cache
 def _check_once(folder: str) -> None:
-    """One answer is enough for all cubes that a process makes in a folder; a refusal is not remembered."""
+    """One answer is enough for all cubes that a process makes in a folder, until one fails; a refusal is not remembered."""
     check_writable(folder)
 
 
@@ -312,4 +312,5 @@ def _failures(location: Location) -> Any:
     except (CommitError, AccessDeniedError):
         raise
     except (BaseError, OSError) as error:
+        _check_once.cache_clear()
         raise store_error(error, "write", location.url) from error

@@ -13,7 +13,8 @@ from obstore.exceptions import GenericError
 
 from cubekit.errors import AccessDeniedError, CommitError, InputError
 from cubekit.objectstore import check_writable, store_error
-from cubekit.store import check_target
+from cubekit.store import check_target, write_cube
+from cubekit.testing.cubes import tiny_cube
 from tests.store.conftest import SETTINGS, keys_of
 
 Answers = Callable[..., None]
@@ -126,6 +127,17 @@ def test_an_endpoint_that_is_no_address_is_refused(answers: Answers, monkeypatch
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     with pytest.raises(InputError, match=rf"AWS_ENDPOINT_URL '{endpoint}' is no address. Write it with http"):
         check_target("s3://b/x/cube.zarr")
+
+
+def test_a_store_that_goes_down_later_is_asked_again(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else all that is left of a batch would be read before each of its cubes fails."""
+    check_target(f"{bucket}/a.zarr", overwrite=True)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    check_target(f"{bucket}/b.zarr", overwrite=True)
+    with pytest.raises(CommitError, match="does not answer"):
+        write_cube(tiny_cube(3, 8, seed=1), f"{bucket}/b.zarr", overwrite=True)
+    with pytest.raises(CommitError, match="does not answer"):
+        check_target(f"{bucket}/c.zarr", overwrite=True)
 
 
 def test_a_url_with_one_slash_is_no_folder() -> None:
