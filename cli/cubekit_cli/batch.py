@@ -78,7 +78,7 @@ def run(
     retries: Annotated[int, typer.Option("--retries", help="Further attempts of a site whose worker died.")] = 1,
     engine: o.Engine = "window",
     cache_dir: Annotated[
-        str, typer.Option("--cache-dir", help="Folder for searches, headers, metadata. Default: OUT/cache if local.")
+        str, typer.Option("--cache-dir", callback=o.local, help="Folder for searches, headers, metadata. Default: OUT/cache if local.")
     ] = "",
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Do only what failed before.")] = False,
     limit: Annotated[int | None, typer.Option("--limit", help="Do at most so many sites.")] = None,

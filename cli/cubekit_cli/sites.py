@@ -17,7 +17,7 @@ __all__ = ["app", "sites_app"]
 app = sites_app = o.new_app(no_args_is_help=True, help="Check, split, sample and draw site tables.")
 
 Sites = Annotated[Path, typer.Argument(help="Site table: CSV, GeoJSON, GeoParquet, YAML.")]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Site table to write: .csv, .csv.gz, .geojson or .parquet.")]
+Out = Annotated[Path, typer.Option("--out", "-o", callback=o.local, help="Site table to write: .csv, .csv.gz, .geojson or .parquet.")]
 Column = Annotated[list[str] | None, typer.Option("--column", help="Role of a column with an unusual name, such as lon=x; repeatable.")]
 
 
@@ -119,7 +119,7 @@ def sample(
 @app.command()
 def show(
     sites: Sites,
-    out: Annotated[Path, typer.Option("--out", "-o", help="PNG to write.")] = Path("sites.png"),
+    out: Annotated[Path, typer.Option("--out", "-o", callback=o.local, help="PNG to write.")] = Path("sites.png"),
     by: Annotated[str, typer.Option("--by", help="Column that gives the colour.")] = "group",
     column: Column = None,
 ) -> None:
