@@ -12,36 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from cubekit.errors import AccessDeniedError, CommitError, InputError, ReadError
+from cubekit.errors import CommitError, InputError, ReadError
 from cubekit.layout import DIGEST, FORMAT, FORMAT_VERSION, ROOT_KEY, digest_of, metadata_hash
+from cubekit.objectstore import check_slashes, object_store, store_error
 from cubekit.redact import redact
 from cubekit.typing import JSON
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
 
-__all__ = ["Location", "content_digest", "first_line", "object_store", "stored_hashes"]
+__all__ = ["Location", "content_digest", "stored_hashes"]
 
 _WRITABLE = {"s3", "gs", "az"}
 _SCHEMES = {*_WRITABLE, "http", "https"}
-_ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT")
-
-
-def object_store(url: str, options: Mapping[str, Any] | None = None) -> Any:
-    """The obstore store of a URL; an endpoint that is given as ``http://``, in `options` or the environment, is meant so."""
-    from obstore.store import from_url
-
-    settings = dict(options or {})
-    given = (settings.get("endpoint") or settings.get("aws_endpoint"), *map(os.environ.get, _ENDPOINTS))
-    endpoint = next(filter(None, given), "") if url.startswith("s3://") else url
-    if str(endpoint).startswith("http://"):
-        settings.setdefault("client_options", {"allow_http": True})
-    return from_url(url, **settings)
-
-
-def first_line(error: BaseException) -> str:
-    """What an error of obstore says before it shows its insides."""
-    return str(error).partition("\n")[0][:300]
 
 
 @dataclass(frozen=True)
@@ -80,6 +63,7 @@ class Location:
                 f"{text!r} is not a path or URL", remedy="Give a path such as cube.zarr, or a URL such as s3://bucket/cube.zarr"
             )
         if "://" not in text:
+            check_slashes(text)
             path = Path(text).absolute()
             if path.name in ("", "..") or path.name.startswith("."):
                 raise InputError(f"{text!r} does not end in the name of a cube", remedy="Give a path such as out/cube.zarr")
@@ -149,18 +133,27 @@ class Location:
                 return None
             except OSError as error:
                 raise ReadError(f"Cannot read {self.path / key}: {error.strerror}", href=str(self.path / key)) from error
-        from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
+        from obstore.exceptions import BaseError, NotFoundError
 
         try:
             return bytes(self.bucket().get(f"{self.name}/{key}").bytes())
         except (NotFoundError, FileNotFoundError):
             return None
-        except (PermissionDeniedError, UnauthenticatedError) as error:
-            raise AccessDeniedError(f"No access to {self.url}", remedy="Set the credentials of the store in the environment") from error
         except BaseError as error:
-            raise ReadError(
-                f"{self.url} does not answer: {first_line(error)}", remedy="Check the URL and try again", href=self.url
-            ) from error
+            raise store_error(error, "read from", self.url, ReadError) from error
+
+    def _nothing(self) -> bool:
+        """Whether nothing at all stands at this place; over http(s), which cannot list, nobody knows."""
+        if self.local:
+            return not self.path.exists()
+        if not self.writable:
+            return False
+        from obstore.exceptions import BaseError
+
+        try:
+            return not next(iter(self.bucket().list(prefix=self.name, chunk_size=1)), None)
+        except (BaseError, OSError) as error:
+            raise store_error(error, "list", self.base, ReadError) from error
 
     def keys(self) -> list[str]:
         """Keys of all objects of the cube, sorted; not over http(s), which cannot list."""
@@ -186,7 +179,7 @@ class Location:
         """
         data = self.get(ROOT_KEY)
         if data is None:
-            if self.local and not self.path.exists():
+            if self._nothing():
                 raise InputError(f"No cube at {self.url}", remedy="Check the path, or build the cube first", path=self.url)
             raise CommitError(
                 f"{self.url} is not a committed cube: it has no root metadata",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,8 +25,19 @@ __all__ = [
     "Start",
     "Units",
     "given",
+    "local",
     "new_app",
 ]
+
+
+def local(value: Any) -> Any:
+    """Callback of options that name local files: a URL would become a folder called ``s3:``."""
+    from cubekit.errors import InputError
+
+    if found := re.match(r"(s3|gs|az|https?):/", str(value)):
+        raise InputError(f"A file or folder on this machine is needed, not one behind {found[1]}://", remedy="Give a local path")
+    return value
+
 
 Lat = Annotated[float, typer.Option("--lat", help="Latitude of the centre, degrees north.")]
 Lon = Annotated[float, typer.Option("--lon", help="Longitude of the centre, degrees east.")]
@@ -45,7 +57,9 @@ Collection = Annotated[str | None, typer.Option("--collection", help="Collection
 NbarChoice = Annotated[str | None, typer.Option("--nbar", help="c-factor or none. Default: c-factor.")]
 RecipePath = Annotated[Path | None, typer.Option("--recipe", help="Recipe file (YAML); other options change its values.")]
 Engine = Annotated[str, typer.Option("--engine", help="window, odc, stackstac or rasterio; all give the same pixels.")]
-CacheDir = Annotated[Path | None, typer.Option("--cache-dir", help="Keep searches, headers and metadata here between runs.")]
+CacheDir = Annotated[
+    Path | None, typer.Option("--cache-dir", callback=local, help="Keep searches, headers and metadata here between runs.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 

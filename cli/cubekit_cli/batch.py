@@ -48,12 +48,15 @@ def columns_of(given: list[str] | None) -> dict[str, str]:
 
 def _planned(recipe: Path, sites: Path, out: str, column: list[str] | None, shard: str | None) -> Plan:
     from cubekit.batch import parse_shard, plan
+    from cubekit.errors import InputError
     from cubekit.recipe import load_recipe
     from cubekit.sampling import read_sites
 
     jobs = plan(load_recipe(recipe), read_sites(sites, columns=columns_of(column)), out)
     for bad in jobs.rejected:
         typer.echo(f"Warning: {sites}: {bad}", err=True)
+    if not jobs and not jobs.rejected:
+        raise InputError(f"Site table {sites} has no sites", remedy="Give one with rows")
     return jobs.shard(*parse_shard(shard)) if shard else jobs
 
 
@@ -75,7 +78,7 @@ def run(
     retries: Annotated[int, typer.Option("--retries", help="Further attempts of a site whose worker died.")] = 1,
     engine: o.Engine = "window",
     cache_dir: Annotated[
-        str, typer.Option("--cache-dir", help="Folder for searches, headers, metadata. Default: OUT/cache if local.")
+        str, typer.Option("--cache-dir", callback=o.local, help="Folder for searches, headers, metadata. Default: OUT/cache if local.")
     ] = "",
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Do only what failed before.")] = False,
     limit: Annotated[int | None, typer.Option("--limit", help="Do at most so many sites.")] = None,

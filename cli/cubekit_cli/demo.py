@@ -22,7 +22,7 @@ LAYERS = [
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for cube.zarr and cube.png.")] = Path("demo"),
+    out: Annotated[Path, typer.Option("--out", "-o", callback=o.local, help="Folder for cube.zarr and cube.png.")] = Path("demo"),
     site: Annotated[str, typer.Option("--site", help="A place in the simulated world.")] = "centre",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:

@@ -21,7 +21,7 @@ Labels = Annotated[Path | None, typer.Option("--labels", help="Dheed's label cub
 @events_app.command()
 def detect(
     daily: Annotated[str, typer.Argument(help="Zarr store with daily t2m_max (K or degC), tp and et0 (mm/d).")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Events store to make.")],
+    out: Annotated[Path, typer.Option("--out", "-o", callback=o.local, help="Events store to make.")],
     mode: Annotated[str, typer.Option("--mode", help="period: rank among all days; doy: among days of the same season.")] = "period",
     reference: Annotated[str | None, typer.Option("--reference", help="START/END. Default: all days; 1991/2020 with --mode doy.")] = None,
     window: Annotated[int, typer.Option("--window", help="Days of the season window of --mode doy, odd.")] = 31,
@@ -52,7 +52,7 @@ def detect(
 @events_app.command()
 def table(
     store: Store,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Table to write: .parquet or .csv.")],
+    out: Annotated[Path, typer.Option("--out", "-o", callback=o.local, help="Table to write: .parquet or .csv.")],
     labels: Labels = None,
     track: Annotated[bool, typer.Option("--track", help="Write centroid and area of each event on each day instead.")] = False,
 ) -> None:
@@ -66,7 +66,9 @@ def table(
 @events_app.command()
 def show(
     store: Store,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="PNG to write. Default: the store's name with .png.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", callback=o.local, help="PNG to write. Default: the store's name with .png.")
+    ] = None,
     labels: Labels = None,
     largest: Annotated[int, typer.Option("--largest", help="How many events to name, 1 to 8.")] = 6,
     title: Annotated[str, typer.Option("--title", help="Heading.")] = "",

@@ -15,7 +15,9 @@ app = o.new_app()
 @app.command()
 def nbar(
     safe: Annotated[Path, typer.Argument(help="Folder of a Sentinel-2 Level-2A product (PATH.SAFE).")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the GeoTIFFs. Default: NBAR inside the product.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", callback=o.local, help="Folder for the GeoTIFFs. Default: NBAR inside the product.")
+    ] = None,
     bands: Annotated[str | None, typer.Option("--bands", help="Bands, separated by commas. Default: all that can be adjusted.")] = None,
     detectors: Annotated[str, typer.Option("--detectors", help="seen (by the pixel) or mean.")] = "seen",
     target_sun_zenith: Annotated[str, typer.Option("--target-sun-zenith", help="observed, hls, or degrees.")] = "observed",

@@ -15,7 +15,9 @@ app = o.new_app()
 @app.command()
 def show(
     cube: Annotated[str, typer.Argument(help="Path or URL of a cube.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="PNG to write. Default: the cube's name with .png.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", callback=o.local, help="PNG to write. Default: the cube's name with .png.")
+    ] = None,
 ) -> None:
     """Draw a cube's contact sheet: clear scenes, NDVI with clear fraction, status, climate and events."""
     from cubekit.show import contact_sheet

@@ -17,7 +17,7 @@ __all__ = ["app", "sites_app"]
 app = sites_app = o.new_app(no_args_is_help=True, help="Check, split, sample and draw site tables.")
 
 Sites = Annotated[Path, typer.Argument(help="Site table: CSV, GeoJSON, GeoParquet, YAML.")]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Site table to write: .csv, .csv.gz, .geojson or .parquet.")]
+Out = Annotated[Path, typer.Option("--out", "-o", callback=o.local, help="Site table to write: .csv, .csv.gz, .geojson or .parquet.")]
 Column = Annotated[list[str] | None, typer.Option("--column", help="Role of a column with an unusual name, such as lon=x; repeatable.")]
 
 
@@ -77,11 +77,12 @@ def split(
     write_sites(table.with_columns(**added), out)
     if as_json:
         print_json({**asdict(report), "balance": report.balance, "out": str(out)})
-        return
-    typer.echo(f"{report}")
-    if cut:
-        outside = added["period"].count(-1)
-        typer.echo(f"{len(cut) + 1} periods; {outside} cubes touch a cut or its embargo and belong to none (-1)")
+    else:
+        typer.echo(f"{report}")
+        if cut:
+            outside = added["period"].count(-1)
+            typer.echo(f"{len(cut) + 1} periods; {outside} cubes touch a cut or its embargo and belong to none (-1)")
+    raise typer.Exit(3 if table.rejected else 0)
 
 
 def _has(table: SiteTable, column: str) -> bool:
@@ -108,15 +109,17 @@ def sample(
     from cubekit.sampling import Candidates, SampleSpec, sample_sites, write_sites
 
     spec = SampleSpec(per_stratum, min_purity, min_distance, matched, partner_distance, seed)
-    table, report = sample_sites(Candidates.from_table(_read(candidates, column)), spec)
+    found = _read(candidates, column)
+    table, report = sample_sites(Candidates.from_table(found), spec)
     write_sites(table, out)
     typer.echo(f"{report}")
+    raise typer.Exit(3 if found.rejected else 0)
 
 
 @app.command()
 def show(
     sites: Sites,
-    out: Annotated[Path, typer.Option("--out", "-o", help="PNG to write.")] = Path("sites.png"),
+    out: Annotated[Path, typer.Option("--out", "-o", callback=o.local, help="PNG to write.")] = Path("sites.png"),
     by: Annotated[str, typer.Option("--by", help="Column that gives the colour.")] = "group",
     column: Column = None,
 ) -> None:

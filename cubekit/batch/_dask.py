@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import uuid
 from collections.abc import Generator
@@ -22,6 +23,9 @@ __all__ = ["run_dask", "run_in_child"]
 
 CONNECT = 20.0
 """Seconds that a scheduler has to answer."""
+
+PATIENCE = 60.0
+"""Seconds for which workers may be on their way to a scheduler that has none."""
 
 _KEEP = {"distributed.deploy.lost-worker-timeout": "1000 weeks"}
 """A cluster looks some time after a death whether that worker is back, and gives it up even if it just died once more."""
@@ -72,6 +76,8 @@ def run_dask(
     """
     dask: Any = import_module("distributed")
     if scheduler:
+        if not re.search(r"[^/]:\d+$", scheduler):  # dask takes 40 s to give such an address up
+            raise InputError(f"{scheduler!r} is no address of a dask scheduler", remedy="Write it as tcp://10.0.0.1:8786")
         try:
             client = dask.Client(scheduler, timeout=CONNECT, set_as_default=False)
         except (OSError, ValueError) as error:
@@ -151,7 +157,12 @@ class _Feed:
 
 
 def _check_version(client: Any) -> None:
-    client.wait_for_workers(1, timeout=60)
+    try:
+        client.wait_for_workers(1, timeout=PATIENCE)
+    except TimeoutError:
+        raise InputError(
+            f"The dask scheduler has had no workers for {PATIENCE:g} s", remedy="Start some: dask worker tcp://10.0.0.1:8786"
+        ) from None
     try:
         versions = set(client.run(_version).values())
     except (ImportError, AttributeError) as error:

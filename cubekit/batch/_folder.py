@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
 from cubekit.batch._outcome import Outcome
-from cubekit.errors import AccessDeniedError, CommitError, InputError
-from cubekit.location import first_line, object_store
+from cubekit.errors import CommitError, InputError
+from cubekit.objectstore import check_slashes, check_writable, object_store, store_error
 
 __all__ = ["BatchFolder", "open_folder"]
 
@@ -31,6 +31,8 @@ class _Files(Protocol):
 
     def delete(self, key: str) -> None: ...
 
+    def check(self) -> None: ...
+
 
 class _LocalFiles:
     def __init__(self, root: str) -> None:
@@ -38,9 +40,9 @@ class _LocalFiles:
 
     def put(self, key: str, content: bytes) -> None:
         path = self._root / key
-        path.parent.mkdir(parents=True, exist_ok=True)
         staged = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with staged.open("wb") as file:
                 file.write(content)
                 file.flush()
@@ -51,7 +53,8 @@ class _LocalFiles:
                 f"Cannot write {path}: {error.strerror}", remedy="Make room, or check the permissions", path=str(path)
             ) from error
         finally:
-            staged.unlink(missing_ok=True)
+            with suppress(OSError):
+                staged.unlink()
 
     def get(self, key: str) -> bytes | None:
         try:
@@ -71,6 +74,10 @@ class _LocalFiles:
     def delete(self, key: str) -> None:
         (self._root / key).unlink(missing_ok=True)
 
+    def check(self) -> None:
+        self.put("probe", b"")
+        self.delete("probe")
+
 
 class _ObjectFiles:
     def __init__(self, root: str) -> None:
@@ -78,18 +85,14 @@ class _ObjectFiles:
 
     @contextmanager
     def _asking(self, what: str) -> Iterator[None]:
-        from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+        from obstore.exceptions import BaseError
 
         try:
             yield
         except FileNotFoundError:
             raise
-        except (PermissionDeniedError, UnauthenticatedError) as error:
-            raise AccessDeniedError(f"No access to {self._root}", remedy="Set the credentials of the store in the environment") from error
         except (BaseError, OSError) as error:
-            raise CommitError(
-                f"Cannot {what} {self._root}: {first_line(error)}", remedy="Check the URL and the store, and try again"
-            ) from error
+            raise store_error(error, what, self._root) from error
 
     def put(self, key: str, content: bytes) -> None:
         with self._asking("write to"):
@@ -120,6 +123,9 @@ class _ObjectFiles:
         with self._asking("write to"):
             if self.exists(key):
                 self._store.delete(key)
+
+    def check(self) -> None:
+        check_writable(self._root)
 
 
 class BatchFolder:
@@ -186,6 +192,10 @@ class BatchFolder:
         """Remove one file of the registry, if it is there."""
         self._files.delete(key)
 
+    def check(self) -> None:
+        """Raise `CommitError` or `AccessDeniedError` where nothing can be written."""
+        self._files.check()
+
     def __repr__(self) -> str:
         return f"BatchFolder({self.root!r})"
 
@@ -203,4 +213,6 @@ def open_folder(root: str | os.PathLike[str]) -> BatchFolder:
         scheme, _, rest = text.partition("://")
         if scheme not in ("s3", "gs", "az") or "@" in rest.split("/")[0] or "?" in rest:
             raise InputError(f"{text!r} cannot hold a batch", remedy="Give a folder, or an s3://, gs:// or az:// URL without credentials")
+    else:
+        check_slashes(text)
     return BatchFolder(text)

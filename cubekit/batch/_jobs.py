@@ -11,6 +11,7 @@ from typing import Any
 
 from cubekit.batch._tiles import granule_tiles
 from cubekit.errors import InputError
+from cubekit.objectstore import check_slashes
 from cubekit.recipe import Recipe, parse_recipe
 from cubekit.sampling import BadRow, SiteEntry, SiteTable
 from cubekit.site import Site
@@ -146,6 +147,7 @@ def _root(out: str) -> str:
         raise InputError(f"{text!r} is no folder", remedy="Give a folder or a URL such as s3://bucket/folder")
     if "://" in text:
         return text.rstrip("/")
+    check_slashes(text)
     # Workers elsewhere have another current folder.
     return str(Path(text).absolute())
 

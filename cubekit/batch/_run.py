@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from cubekit.batch._folder import BatchFolder, open_folder
@@ -239,10 +240,13 @@ def run(
     ------
     InputError
         For a builder that cannot be imported, or a scheduler that does not answer.
+    CommitError, AccessDeniedError
+        Where the folder of the batch cannot be written.
     """
     options = options or RunOptions()
     began = time.monotonic()
     folder = open_folder(jobs.root)
+    folder.check()
     why = reasons(jobs, folder, only_failed=options.only_failed)
     todo = [job for job in jobs if job.id in why][: options.limit]
     skipped = len(jobs) - len(why) if not options.only_failed else 0
@@ -284,7 +288,10 @@ def _setup(jobs: Plan, options: RunOptions, waiting: str, build: Any, describe: 
 
 
 def _cache(jobs: Plan, options: RunOptions) -> str:
-    return options.cache_dir or ("" if "://" in jobs.root else f"{jobs.root}/cache")
+    # Workers elsewhere have another current folder.
+    if options.cache_dir:
+        return str(Path(options.cache_dir).absolute())
+    return "" if "://" in jobs.root else f"{jobs.root}/cache"
 
 
 def _stack_memory(options: RunOptions) -> int:

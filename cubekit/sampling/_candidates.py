@@ -57,11 +57,8 @@ class Candidates:
         sizes = {name: len(columns[name]) for name in ("lat", "land_cover", "purity", "event", "climate_zone") if name in columns}
         if wrong := {name: size for name, size in sizes.items() if size != n}:
             raise InputError(f"Candidates have {n} longitudes but {wrong}", remedy="Give columns of one length")
-        try:
-            lon, lat = np.asarray(columns["lon"], dtype=np.float64), np.asarray(columns["lat"], dtype=np.float64)
-            purity = np.asarray(columns["purity"], dtype=np.float64) if "purity" in columns else np.ones(n)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"Candidates hold what is no number: {error}", remedy="Check lon, lat and purity") from None
+        lon, lat = _numbers(columns, "lon"), _numbers(columns, "lat")
+        purity = _numbers(columns, "purity") if "purity" in columns else np.ones(n)
         if not ((purity >= 0) & (purity <= 1)).all():
             raise InputError(f"Purity runs from {np.min(purity)} to {np.max(purity)}", remedy="Give shares from 0 to 1")
         events = event_sets(list(columns["event"])) if "event" in columns else [frozenset()] * n
@@ -80,6 +77,16 @@ class Candidates:
         """Candidates of a site table with these columns."""
         present = {name for name in ("land_cover", "purity", "event", "climate_zone") if name in table.columns()}
         return cls.from_columns({"lon": table.lon, "lat": table.lat, **{name: table.column(name, "") for name in present}})
+
+
+def _numbers(columns: Mapping[str, Any], name: str) -> Float1D:
+    values = list(columns[name])
+    for number, value in enumerate(values, 1):
+        try:
+            values[number - 1] = float(value)
+        except (TypeError, ValueError):
+            raise InputError(f"{name} of candidate {number} is {value!r}, no number", remedy="Correct it, or leave the row out") from None
+    return np.asarray(values, dtype=np.float64)
 
 
 def _text(value: Any) -> str:

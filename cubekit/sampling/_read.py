@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,13 +15,14 @@ from typing import Any
 
 from cubekit.errors import InputError
 from cubekit.sampling._model import SiteTable
-from cubekit.sampling._rows import Row, parse_rows
+from cubekit.sampling._rows import ALIASES, Row, parse_rows
 
 __all__ = ["MAX_BYTES", "read_sites"]
 
 MAX_BYTES = 1 << 30
 """Site tables that are larger than this after decompression are refused."""
 
+_COORDINATES = {*ALIASES["lon"], *ALIASES["lat"]}
 _DELIMITERS = ",;\t|"
 _WGS84 = {"EPSG:4326", "OGC:CRS84", "EPSG:4979"}
 
@@ -67,7 +70,10 @@ def _content(path: Path) -> bytes:
 
 def _csv_rows(path: Path) -> Iterator[Row]:
     # One line is one row: a stray quote then spoils its own line and not the rest of the file.
-    lines = io.TextIOWrapper(io.BytesIO(_content(path)), encoding="utf-8-sig", errors="surrogateescape", newline=None)
+    content = _content(path)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(f"Site table {path} is UTF-16", remedy="Save it as UTF-8")
+    lines = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", errors="surrogateescape", newline=None)
     header: list[str] | None = None
     delimiter = ","
     for number, line in enumerate(lines, 1):
@@ -91,14 +97,15 @@ def _header(line: str, delimiter: str, path: Path) -> list[str]:
 
 
 def _csv_row(number: int, line: str, header: list[str], delimiter: str) -> Row:
+    nothing = dict.fromkeys(header)
     try:
         cells = next(csv.reader([line], delimiter=delimiter, strict=True))
     except csv.Error as error:
-        return Row(number, {}, line, f"no proper CSV: {error}")
+        return Row(number, nothing, line, f"no proper CSV: {error}")
     if any("\udc80" <= char <= "\udcff" for char in line):
-        return Row(number, {}, line, "not UTF-8")
+        return Row(number, nothing, line, "not UTF-8")
     if len(cells) != len(header):
-        return Row(number, {}, line, f"has {len(cells)} cells where the header has {len(header)}")
+        return Row(number, nothing, line, f"has {len(cells)} cells where the header has {len(header)}")
     return Row(number, dict(zip(header, cells, strict=True)), line)
 
 
@@ -110,8 +117,17 @@ def _geojson_rows(path: Path) -> Iterator[Row]:
     features = content.get("features") if isinstance(content, dict) and content.get("type") == "FeatureCollection" else None
     if not isinstance(features, list):
         raise InputError(f"Site table {path} is no FeatureCollection", remedy="Give a GeoJSON FeatureCollection of points")
+    _check_crs(content.get("crs"), path)
     for number, feature in enumerate(features, 1):
         yield _feature_row(number, feature)
+
+
+def _check_crs(crs: Any, path: Path) -> None:
+    """Old GeoJSON may name a CRS; GIS still write it."""
+    properties = crs.get("properties") if isinstance(crs, dict) else None
+    name = str(properties.get("name") if isinstance(properties, dict) else crs)
+    if crs is not None and not re.search(r"CRS84|EPSG:+4326$", name):
+        raise InputError(f"Site table {path} is in {name[:60]!r}", remedy="Reproject it to longitude and latitude (EPSG:4326)")
 
 
 def _ndjson_rows(path: Path) -> Iterator[Row]:
@@ -136,7 +152,7 @@ def _feature_row(number: int, feature: Any) -> Row:
     if not isinstance(point, list) or len(point) < 2 or not isinstance(properties, dict):
         return Row(number, {}, text, f"feature {number} has no coordinates")
     given = {"id": feature["id"]} if feature.get("id") is not None else {}
-    known = {key: value for key, value in properties.items() if key.casefold() not in {"lon", "lat", "longitude", "latitude"}}
+    known = {key: value for key, value in properties.items() if key.casefold() not in _COORDINATES}
     return Row(number, {"lon": point[0], "lat": point[1], "id": None, **known, **given}, text)
 
 
@@ -153,16 +169,20 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     geo = json.loads((table.schema.metadata or {}).get(b"geo", b"{}"))
     column = geo.get("primary_column")
     points = _points(table.column(column).to_pylist(), geo["columns"][column], path) if column else None
-    names = [name for name in table.column_names if name != column and not (points and name in {"lon", "lat"})]
+    names = [name for name in table.column_names if name != column and not (points and name.casefold() in _COORDINATES)]
     columns = [table.column(name).to_pylist() for name in names]
     for number in range(table.num_rows):
         cells = {name: values[number] for name, values in zip(names, columns, strict=True)}
-        if points is not None:
-            cells |= {"lon": points[number][0], "lat": points[number][1]}
-        yield Row(number + 1, cells, str(cells))
+        if points is None:
+            yield Row(number + 1, cells, str(cells))
+            continue
+        kind, x, y = points[number]
+        broken = "" if kind == "Point" else f"geometry is no Point but {kind!r}"
+        yield Row(number + 1, cells | {"lon": x, "lat": y}, str(cells), broken)
 
 
-def _points(geometry: list[bytes | None], meta: Mapping[str, Any], path: Path) -> list[tuple[float, float]]:
+def _points(geometry: list[bytes | None], meta: Mapping[str, Any], path: Path) -> list[tuple[str | None, float, float]]:
+    """Kind of geometry (None where there is none), x and y of every row."""
     import pyproj
     import shapely
 
@@ -175,11 +195,8 @@ def _points(geometry: list[bytes | None], meta: Mapping[str, Any], path: Path) -
     if meta.get("encoding", "WKB") != "WKB":
         raise InputError(f"Site table {path} has {meta['encoding']!r} geometry", remedy="Write it with WKB geometry")
     shapes = shapely.from_wkb(geometry, on_invalid="ignore")
-    isolated = shapely.get_type_id(shapes) == 0
-    return [
-        (float(x), float(y)) if ok else (float("nan"), float("nan"))
-        for ok, x, y in zip(isolated, shapely.get_x(shapes), shapely.get_y(shapes), strict=True)
-    ]
+    kinds = [shape.geom_type if shape is not None else None for shape in shapes]
+    return list(zip(kinds, shapely.get_x(shapes).tolist(), shapely.get_y(shapes).tolist(), strict=True))
 
 
 def _yaml_rows(path: Path) -> Iterator[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ ALIASES = {
 }
 """Names under which the columns are found without a mapping; letter case does not matter."""
 
+_NUMBER = re.compile(r"\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?\s*|\s*[+-]?(nan|inf)\s*", re.IGNORECASE)
 _FIRST_DAY, _LAST_DAY = "1900-01-01", "2199-12-31"
 
 
@@ -54,9 +56,10 @@ def column_names(found: Iterable[str], columns: Mapping[str, str] | None, source
     Raises
     ------
     InputError
-        If a role is unknown, a mapped column is not there, or ``lon`` or ``lat`` is found nowhere.
+        If a role is unknown, a mapped column is not there, or ``lon`` or ``lat`` is found nowhere or twice.
     """
-    found, columns = list(found), dict(columns or {})
+    found, given = list(found), dict(columns or {})
+    columns = dict(given)
     for role, name in columns.items():
         if role not in ALIASES:
             raise InputError(f"Column role {role!r} is unknown", remedy=f"Map one of {', '.join(ALIASES)}")
@@ -69,6 +72,11 @@ def column_names(found: Iterable[str], columns: Mapping[str, str] | None, source
         match = next((lower[alias] for alias in aliases if alias in lower and lower[alias] not in columns.values()), None)
         if role not in columns and match is not None:
             columns[role] = match
+    for role in {"lon", "lat"} - set(given):
+        several = [name for name in found if name.strip().casefold() in ALIASES[role] and name not in given.values()]
+        if len(several) > 1:
+            both = " and ".join(map(repr, several))
+            raise InputError(f"{source}: columns {both} both could be {role}", remedy=f"Choose one with --column {role}=NAME")
     if missing := [role for role in ("lon", "lat") if role not in columns]:
         raise InputError(
             f"{source} has no column for {' and '.join(missing)}; it has {', '.join(found)[:500]}",
@@ -136,12 +144,16 @@ def _draft(row: Row, names: Mapping[str, str]) -> _Draft:
 def _degrees(value: Any, name: str) -> float:
     if isinstance(value, bool) or _empty(value):
         raise InputError(f"{name} is {'missing' if _empty(value) else repr(value)}")
+    # Python would also take 5_1 and other scripts' digits.
+    if not isinstance(value, int | float) and not _NUMBER.fullmatch(str(value)):
+        comma = ": is the comma a decimal point?" if "," in str(value) else ""
+        raise InputError(f"{name} {str(value)[:60]!r} is not a number{comma}")
     try:
         number = float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"{name} {str(value)[:60]!r} is not a number") from None
+    except OverflowError:
+        number = math.inf
     if not math.isfinite(number):
-        raise InputError(f"{name} is {value}")
+        raise InputError(f"{name} is {str(value)[:60]}")
     return number
 
 

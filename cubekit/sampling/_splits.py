@@ -50,7 +50,7 @@ def cluster_sites(lon: Float1D, lat: Float1D, *, distance: float = 50.0, events:
 
 
 def event_sets(events: Sequence[Any]) -> list[frozenset[str]]:
-    """The events of each site as text; nothing for `None`, NaN, an empty text or 0."""
+    """The events of each site as text; nothing for `None`, NaN, an empty text, 0 or false."""
     return [frozenset(str(event) for event in _listed(value) if not _nothing(event)) for value in events]
 
 
@@ -61,7 +61,7 @@ def _listed(value: Any) -> Sequence[Any]:
 
 
 def _nothing(event: Any) -> bool:
-    return event is None or event in ("", "0", 0) or event != event
+    return event is None or event != event or str(event).casefold() in ("", "0", "0.0", "false")
 
 
 def _event_links(events: Sequence[Any], n: int) -> IntArray:

@@ -10,7 +10,7 @@ from itertools import product
 import numpy as np
 from scipy.spatial import cKDTree
 
-from cubekit.errors import InputError
+from cubekit.errors import InputError, NothingFoundError
 from cubekit.sampling._candidates import Candidates
 from cubekit.sampling._model import SiteTable
 from cubekit.sampling._sphere import chord, unit_vectors
@@ -136,6 +136,8 @@ def sample_sites(candidates: Candidates, spec: SampleSpec | None = None) -> tupl
     ------
     InputError
         If no candidate is pure enough.
+    NothingFoundError
+        If no site could be drawn.
     """
     spec = spec or SampleSpec()
     pure = np.flatnonzero(candidates.purity >= spec.min_purity)
@@ -145,6 +147,9 @@ def sample_sites(candidates: Candidates, spec: SampleSpec | None = None) -> tupl
     for stratum in draw.order():
         draw.fill(stratum)
     report = SampleReport({key: len(members) for key, members in draw.strata.items()}, draw.counts(), draw.alone)
+    if not draw.chosen:
+        remedy = "Ask for no partners, or widen partner_distance" if spec.matched else "Lower min_distance"
+        raise NothingFoundError(f"No site could be drawn: {report}", remedy=remedy)
     return draw.table(), report
 
 

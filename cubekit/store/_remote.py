@@ -10,19 +10,22 @@ import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
-from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, PreconditionError, UnauthenticatedError
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
 from cubekit.errors import AccessDeniedError, CommitError, TargetExistsError
 from cubekit.layout import ROOT_KEY
-from cubekit.location import Location, first_line
+from cubekit.location import Location
+from cubekit.objectstore import check_writable, store_error
 
 __all__ = ["RemoteAttempt", "check_remote", "sweep_remote"]
 
 LEASE_SECONDS = 60.0
 """A writer that has not renewed its lease for so long has stopped writing, and others may take its place."""
-_SKEW_SECONDS = 10.0
+_MARGIN = 10.0
+"""Seconds that an answer of the store may be late."""
 _CONNECTIONS = 16
 
 
@@ -66,7 +69,7 @@ class Lease:
                 self._bucket.delete(self._key)
 
     def _body(self) -> bytes:
-        return json.dumps({**self._owner, "expires": time.time() + self._seconds}).encode()
+        return json.dumps({**self._owner, "seconds": self._seconds}).encode()
 
     def _put(self, mode: Any) -> None:
         start = time.monotonic()
@@ -83,14 +86,22 @@ class Lease:
     def _take_over(self) -> bool:
         try:
             found = self._bucket.get(self._key)
-            etag, owner = found.meta["e_tag"], json.loads(bytes(found.bytes()))
-            if not _expired(owner):
+            owner = json.loads(bytes(found.bytes()))
+            if not _dead_here(owner) and self._age(found.meta) <= float(owner.get("seconds", 0)) + _MARGIN:
                 return False
-            self._put({"e_tag": etag})
+            self._put({"e_tag": found.meta["e_tag"]})
             self.taken_over = True
             return True
         except (FileNotFoundError, PreconditionError, AlreadyExistsError):
             return False
+
+    def _age(self, meta: Any) -> float:
+        """Seconds since a lease was renewed, by the clock of the store: those of the writers' machines need not agree."""
+        key = f"{self._key}.now"
+        self._bucket.put(key, b"")
+        now = self._bucket.head(key)["last_modified"]
+        self._bucket.delete(key)
+        return float((now - meta["last_modified"]).total_seconds())
 
     def _renew(self) -> None:
         while not self._stop.wait(self._seconds / 4):
@@ -103,10 +114,8 @@ class Lease:
                 continue
 
 
-def _expired(owner: dict[str, Any]) -> bool:
-    if owner.get("host") == socket.gethostname() and not _alive(int(owner.get("pid", 0))):
-        return True
-    return time.time() > float(owner.get("expires", 0)) + _SKEW_SECONDS
+def _dead_here(owner: dict[str, Any]) -> bool:
+    return owner.get("host") == socket.gethostname() and not _alive(int(owner.get("pid", 0)))
 
 
 def _alive(pid: int) -> bool:
@@ -143,7 +152,7 @@ class RemoteAttempt:
                 raise
         self._lease: Lease | None = lease
         self._place = f"{_stages(location)}/{uuid.uuid4().hex[:12]}" if self._replace else location.name
-        self._committed = False
+        self._committed = self._beaten = False
 
     def put(self, key: str, data: bytes) -> None:
         """Put one object."""
@@ -159,6 +168,7 @@ class RemoteAttempt:
             try:
                 self._bucket.put(f"{self._place}/{ROOT_KEY}", root, mode="create")
             except (AlreadyExistsError, PreconditionError) as error:
+                self._beaten = True
                 message = f"{self._location.url} was committed by another process"
                 raise CommitError(message, remedy="Allow to overwrite it, or keep it", target=self._location.url) from error
             self._committed = not self._replace
@@ -172,7 +182,8 @@ class RemoteAttempt:
         """Remove what was not committed, and let others write."""
         if self._lease is None:
             return
-        tidy = self._committed
+        # What stands at the final keys of a beaten writer is the other's cube.
+        tidy = self._committed or self._beaten
         if not tidy:
             with contextlib.suppress(BaseError, OSError):
                 self._lease.check()
@@ -216,10 +227,20 @@ def _clean(location: Location, bucket: Any, lease: Lease) -> int:
 
 
 def check_remote(location: Location, overwrite: bool) -> None:
-    """Raise `CommitError` where a cube exists and may not be replaced."""
+    """Raise `CommitError` where a cube exists and may not be replaced, or where the store does not take what is written."""
+    if location.options:
+        check_writable(location.base, location.options)
+    else:
+        _check_once(location.base)
     with _failures(location):
         if not overwrite and _exists(location.bucket(), f"{location.name}/{ROOT_KEY}"):
             raise _taken(location)
+
+
+@cache
+def _check_once(folder: str) -> None:
+    """One answer is enough for all cubes that a process makes in a folder, until one fails; a refusal is not remembered."""
+    check_writable(folder)
 
 
 def _taken(location: Location) -> CommitError:
@@ -249,9 +270,9 @@ def _finish_swap(location: Location, bucket: Any) -> None:
     staged = _keys(bucket, stage)
     if ROOT_KEY in staged:  # else the copy was complete and only the tidying up is left
         bucket.delete(f"{location.name}/{ROOT_KEY}")
-        chunks = [key for key in staged if key != ROOT_KEY]
-        _each(chunks, lambda key: bucket.copy(f"{stage}/{key}", f"{location.name}/{key}"))
-        _each(_keys(bucket, location.name) - staged, lambda key: bucket.delete(f"{location.name}/{key}"))
+        with ThreadPoolExecutor(_CONNECTIONS) as pool:
+            list(pool.map(lambda key: bucket.copy(f"{stage}/{key}", f"{location.name}/{key}"), sorted(staged - {ROOT_KEY})))
+        _delete(bucket, location.name, _keys(bucket, location.name) - staged)
         bucket.copy(f"{stage}/{ROOT_KEY}", f"{location.name}/{ROOT_KEY}")
         bucket.delete(f"{stage}/{ROOT_KEY}")
     _delete_folder(bucket, stage)
@@ -265,13 +286,14 @@ def _keys(bucket: Any, folder: str) -> set[str]:
 
 def _delete_folder(bucket: Any, folder: str) -> int:
     keys = _keys(bucket, folder)
-    _each(keys, lambda key: bucket.delete(f"{folder}/{key}"))
+    _delete(bucket, folder, keys)
     return len(keys)
 
 
-def _each(keys: Any, action: Any) -> None:
-    with ThreadPoolExecutor(_CONNECTIONS) as pool:
-        list(pool.map(action, sorted(keys)))
+def _delete(bucket: Any, folder: str, keys: set[str]) -> None:
+    """Delete many objects by few requests, where the store can."""
+    if keys:
+        bucket.delete([f"{folder}/{key}" for key in sorted(keys)])
 
 
 def _exists(bucket: Any, key: str) -> bool:
@@ -289,8 +311,6 @@ def _failures(location: Location) -> Any:
         yield
     except (CommitError, AccessDeniedError):
         raise
-    except (PermissionDeniedError, UnauthenticatedError) as error:
-        raise AccessDeniedError(f"No access to {location.url}", remedy="Set the credentials of the store in the environment") from error
     except (BaseError, OSError) as error:
-        message = f"Cannot write {location.url}: {first_line(error)}"
-        raise CommitError(message, remedy="Check that the bucket exists and may be written", target=location.url) from error
+        _check_once.cache_clear()
+        raise store_error(error, "write", location.url) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -109,6 +110,22 @@ def test_what_cannot_be_meant_is_a_usage_error(cubekit, files, extra, message, m
     assert "Traceback" not in err
 
 
+def test_a_folder_that_cannot_be_made_is_told_before_any_site(cubekit, files, tmp_path):
+    recipe, sites, _ = files
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "out"):
+        code, said, err = cubekit("batch", recipe, sites, "-o", out)
+        assert (code, said) == (3, "")
+        assert re.search(r"Error: Cannot write .*probe: (Not a directory|File exists)\. Make room, or check the permissions\n$", err)
+
+
+def test_a_table_without_sites_is_a_usage_error(cubekit, files, tmp_path):
+    (tmp_path / "header.csv").write_text("id,lon,lat\n")
+    code, _, err = cubekit("batch", files[0], tmp_path / "header.csv", "-o", tmp_path / "out")
+    assert code == 2
+    assert "header.csv has no sites" in err
+
+
 def test_status_of_nothing_is_nothing_found(cubekit, tmp_path):
     code, _, err = cubekit("batch", "status", tmp_path / "nowhere")
     assert code == 4
@@ -127,7 +144,7 @@ def test_sites_are_checked_split_and_drawn(cubekit, tmp_path):
         "sites", "split", tmp_path / "s.csv", "-o", out, "--groups", 3, "--event", "ev", "--cut", "2019-05-01", "--json"
     )
     report = json.loads(said)
-    assert (code, report["sites"], report["shared_events"]) == (0, 30, 0)
+    assert (code, report["sites"], report["shared_events"]) == (3, 30, 0)
     assert report["min_cross_distance"] > 50 or len({s for s in report["sizes"] if s}) == 1
     table = read_sites(out)
     assert table["s0"]["group"] == table["s20"]["group"]
@@ -149,6 +166,14 @@ def test_sites_are_sampled(cubekit, tmp_path):
     table = read_sites(tmp_path / "s.csv")
     assert len(table) == 6
     assert "seed=5" in table.entries[0]["sample"]
+
+
+def test_a_sample_of_nothing_is_nothing_found(cubekit, tmp_path):
+    (tmp_path / "c.csv").write_text("lon,lat,land_cover,event\n12,51,forest,False\n13,51,forest,\n")
+    code, _, err = cubekit("sites", "sample", tmp_path / "c.csv", "-o", tmp_path / "s.csv")
+    assert (code, "No site could be drawn: 0 sites; forest no event: 0 of 2" in err, "Ask for no partners" in err) == (4, True, True)
+    assert not (tmp_path / "s.csv").exists()
+    assert cubekit("sites", "sample", tmp_path / "c.csv", "-o", tmp_path / "s.csv", "--no-matched")[0] == 0
 
 
 def test_help_needs_neither_xarray_nor_dask():

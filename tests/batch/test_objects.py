@@ -9,7 +9,7 @@ import geopandas
 import pytest
 
 from cubekit.batch import RunOptions, merge, open_folder, plan, reasons, run
-from cubekit.errors import CommitError
+from cubekit.errors import CommitError, InputError
 from cubekit.store import content_digest
 
 SERIAL = RunOptions(executor="serial")
@@ -44,7 +44,21 @@ def test_a_batch_lives_in_an_object_store(recipe, sites, bucket, tmp_path):
     assert content_digest(f"{bucket}/deep/batch/cubes/a.zarr") == content_digest(str(tmp_path / "local/cubes/a.zarr"))
 
 
-def test_a_store_that_cannot_be_written_is_said_at_once(recipe, sites, bucket):
+@pytest.mark.parametrize("address", ["", "http://127.0.0.1:1"])
+def test_a_store_that_cannot_be_written_is_said_at_once(recipe, sites, bucket, monkeypatch, address):
+    if address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
     jobs = plan(recipe, sites("a"), "s3://no-such-bucket-here/x")
-    with pytest.raises(CommitError, match=r"Cannot list s3://no-such-bucket-here/x: .*404"):
-        go(jobs)
+    why = "http://127.0.0.1:1 does not answer. Check AWS_ENDPOINT_URL" if address else "there is no such bucket. Create it"
+    with pytest.raises(CommitError, match=f"Cannot list s3://no-such-bucket-here/x: {why}"):
+        run(jobs, SERIAL, build=_nothing_may_be_read, describe="")
+
+
+def _nothing_may_be_read(*arguments, **options):
+    raise AssertionError("built")
+
+
+def test_a_url_with_one_slash_is_no_folder(recipe, sites):
+    for ask in (lambda: plan(recipe, sites("a"), "s3:/bucket/x"), lambda: open_folder("s3:/bucket/x")):
+        with pytest.raises(InputError, match="'s3:/bucket/x' is neither a path nor a URL"):
+            ask()

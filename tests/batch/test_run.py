@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from cubekit.batch import Outcome, Plan, RunOptions, Stop, merge, open_folder, plan, reasons, run, status
+from cubekit.batch._run import _cache
 from cubekit.errors import InputError
 from cubekit.store import content_digest
 
@@ -294,6 +295,28 @@ def test_builders_must_be_importable(recipe, sites, tmp_path, monkeypatch):
         run(jobs, LOCAL, build="batch_builders:nothing_there")
     with pytest.raises(InputError, match="No dask scheduler answers"):
         go(jobs, RunOptions(executor="dask", scheduler="tcp://127.0.0.1:1"))
+
+
+@pytest.mark.parametrize("address", ["nonsense", "10.0.0.1", "tcp://:8786", "tcp://10.0.0.1:port"])
+def test_an_address_that_is_none_is_refused_at_once(recipe, sites, tmp_path, address):
+    with pytest.raises(InputError, match=f"'{address}' is no address of a dask scheduler"):
+        go(plan(recipe, sites("a"), str(tmp_path / "out")), RunOptions(executor="dask", scheduler=address))
+
+
+def test_a_scheduler_without_workers_is_named(recipe, sites, tmp_path, monkeypatch):
+    from distributed import LocalCluster
+
+    monkeypatch.setattr("cubekit.batch._dask.PATIENCE", 0.5)
+    with LocalCluster(n_workers=0, dashboard_address=None) as cluster:
+        options = RunOptions(executor="dask", scheduler=cluster.scheduler_address)
+        with pytest.raises(InputError, match=r"has had no workers for 0\.5 s\. Start some"):
+            go(plan(recipe, sites("a"), str(tmp_path / "out")), options)
+
+
+def test_workers_with_another_current_folder_share_the_cache(recipe, sites, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert _cache(plan(recipe, sites("a"), "s3://bucket/out"), RunOptions(cache_dir="cache")) == str(tmp_path / "cache")
+    assert _cache(plan(recipe, sites("a"), "s3://bucket/out"), RunOptions()) == ""
 
 
 def test_a_service_that_turns_everybody_away_ends_the_run_in_bounded_time(recipe, sites, tmp_path):

@@ -121,3 +121,20 @@ def _paths() -> dict[str, str]:
 
     root = Path(__file__).resolve().parents[2]
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "cli")])}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show", "cube.zarr", "-o", "s3://bucket/cube.png"],
+        ["sites", "split", "sites.csv", "-o", "s3://bucket/split.csv"],
+        ["sites", "show", "sites.csv", "-o", "gs://bucket/map.png"],
+        ["batch", "r.yaml", "sites.csv", "-o", "out", "--cache-dir", "s3://bucket/cache"],
+        ["build", "--lat", "1", "--lon", "1", "--cache-dir", "s3://bucket/cache"],
+    ],
+)
+def test_a_url_where_only_a_file_can_be_is_refused(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(app, arguments) == 2
+    assert "Error: A file or folder on this machine is needed, not one behind " in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

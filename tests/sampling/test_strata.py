@@ -136,3 +136,15 @@ def test_candidates_of_maps():
 def test_what_makes_no_sense_is_refused(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_what_is_no_number_is_named():
+    columns = {"lon": [1, 2], "lat": [1, 2], "land_cover": ["a", "a"], "purity": [0.9, ""]}
+    with pytest.raises(InputError, match="purity of candidate 2 is '', no number"):
+        Candidates.from_columns(columns)
+
+
+@pytest.mark.parametrize("nothing", ["", "0", "0.0", "False", "false", False, 0.0, None, float("nan")])
+def test_what_means_no_event(nothing):
+    columns = {"lon": [1], "lat": [1], "land_cover": ["a"], "event": [nothing]}
+    assert Candidates.from_columns(columns).event == ("",)

@@ -231,3 +231,78 @@ def test_records_of_the_callers_own_must_fit():
         SiteTable.from_records([{"lon": 1, "lat": 91}])
     with pytest.raises(InputError, match="2 values for 1 sites"):
         SiteTable.from_records([{"lon": 1, "lat": 1}]).with_columns(group=[1, 2])
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ("id,Lon,lon,lat", "columns 'Lon' and 'lon' both could be lon"),
+        ("id,lon,longitude,lat", "columns 'lon' and 'longitude' both could be lon"),
+        ("sep=;", "has no column for lon and lat; it has sep="),
+        ("# sites of 2024", "has no column for lon and lat"),
+    ],
+)
+def test_a_header_that_leaves_open_what_is_meant_is_refused(tmp_path, header, told):
+    path = tmp_path / "sites.csv"
+    path.write_text(f"{header}\na,12,13,51\n")
+    with pytest.raises(InputError, match=told):
+        read_sites(path)
+
+
+def test_of_two_columns_one_may_be_chosen(tmp_path):
+    path = tmp_path / "sites.csv"
+    path.write_text("id,lon,longitude,lat\na,12,13,51\n")
+    assert read_sites(path, columns={"lon": "longitude"}).lon.tolist() == [13.0]
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [("51,34", "lat '51,34' is not a number: is the comma a decimal point"), ("5_1", "is not a number"), ("５１", "is not a number")],
+)
+def test_numbers_are_written_with_digits_and_a_point(tmp_path, value, told):
+    path = tmp_path / "sites.csv"
+    path.write_text(f"id;lon;lat\na;12;{value}\nb;12;51\n", encoding="utf-8")
+    table = read_sites(path)
+    assert table.ids == ("b",)
+    assert told in table.rejected[0].reason
+
+
+def test_utf16_is_named(tmp_path):
+    path = tmp_path / "sites.csv"
+    path.write_text("id,lon,lat\na,12,51\n", encoding="utf-16")
+    with pytest.raises(InputError, match=r"is UTF-16\. Save it as UTF-8"):
+        read_sites(path)
+
+
+@pytest.mark.parametrize(("name", "usable"), [("EPSG::3857", False), ("EPSG::4326", True), ("OGC:1.3:CRS84", True)])
+def test_geojson_in_another_crs_is_refused(tmp_path, name, usable):
+    """(12.5, 51.2) in metres would be a place off the coast of Ghana."""
+    path = tmp_path / "sites.geojson"
+    point = {"type": "Feature", "id": "a", "properties": {}, "geometry": {"type": "Point", "coordinates": [12.5, 51.2]}}
+    crs = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:{name}"}}
+    path.write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": [point]}))
+    if usable:
+        assert read_sites(path).ids == ("a",)
+    else:
+        with pytest.raises(InputError, match="is in 'urn:ogc:def:crs:EPSG::3857'"):
+            read_sites(path)
+
+
+def test_polygons_in_parquet_are_named(tmp_path):
+    geopandas = pytest.importorskip("geopandas")
+    shapely = pytest.importorskip("shapely")
+    shapes = [shapely.Point(12, 51), shapely.box(12, 51, 13, 52), None]
+    geopandas.GeoDataFrame({"id": ["a", "b", "c"]}, geometry=shapes, crs=4326).to_parquet(tmp_path / "sites.parquet")
+    table = read_sites(tmp_path / "sites.parquet")
+    assert table.ids == ("a",)
+    assert [bad.reason for bad in table.rejected] == ["geometry is no Point but 'Polygon'", "geometry is no Point but None"]
+
+
+def test_a_number_beyond_all_bounds_costs_its_row(tmp_path):
+    features = [
+        {"type": "Feature", "id": name, "properties": {}, "geometry": {"type": "Point", "coordinates": [lon, 51]}}
+        for name, lon in (("a", 10**400), ("b", 12))
+    ]
+    table = read_sites(write(tmp_path / "sites.geojson", json.dumps({"type": "FeatureCollection", "features": features})))
+    assert table.ids == ("b",)
+    assert table.rejected[0].reason.startswith("lon is 1000")
