@@ -1,7 +1,8 @@
 """Rows of the fused pass, as explicit vectors.
 
 A compiler makes vectors of such a loop too, but half as wide, with bounds that most rows do not need. And it stores through the caches,
-which read each line of memory before it is overwritten: a large new array is written past them here, as a copy of memory does.
+which read each line of memory before it is overwritten: a large new array is written past them here, as a copy of memory does. What is read
+next is fetched meanwhile.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ LINE = 64
 """Bytes of a line of the cache."""
 LARGE = 2**25
 """Bytes of a result that no cache keeps until it is read."""
+AHEAD = 2048
+"""Pixels that are fetched before they are due; of wider rows, the row below."""
 
 utils: Any = cgutils  # its functions have no types
 I16, I32, I64, F32, F64 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.DoubleType()
@@ -120,6 +123,7 @@ class _Rows:
     def __call__(self, base: Any, rows: Any, width: Any, v: Any, dv: Any, limit: Any, complete: Any, past: Any) -> list[Any]:
         build = self.build
         wide = build.icmp_signed(">", self.count, _int(16 * LANES))
+        self.ahead = build.select(build.icmp_signed(">", width, _int(AHEAD)), width, _int(AHEAD))
         with utils.for_range(build, rows, intp=I64) as row:
             start = build.add(base, build.mul(row.index, width))
             b = build.fptrunc(build.fadd(v, build.fmul(dv, build.sitofp(row.index, F64))), F32)
@@ -177,6 +181,7 @@ class _Rows:
         with build.if_else(safe) as (plain, general):
             for branch, bounded in ((plain, False), (general, True)):
                 with branch, _each(build, first, last, LANES) as j:
+                    _fetch(build, build.gep(numbers, [build.add(j, self.ahead)]))
                     self._store(results, j, self._result(*self._value(numbers, b, j, LANES), bounded), past)
         for begin, end in ((_int(0), first), (last, self.count)):
             with _each(build, begin, end, 1) as j:
@@ -235,3 +240,9 @@ def _all(build: Any, value: Any, kind: Any) -> Any:
 
 def _load(build: Any, array: Any, j: Any, kind: Any) -> Any:
     return build.load(build.bitcast(build.gep(array, [j]), kind.as_pointer()), align=2 if kind.element == I16 else 4)
+
+
+def _fetch(build: Any, place: Any) -> None:
+    kind = ir.FunctionType(ir.VoidType(), [place.type, I32, I32, I32])
+    prefetch = utils.get_or_insert_function(build.module, kind, "llvm.prefetch.p0")
+    build.call(prefetch, [place, *(ir.Constant(I32, flag) for flag in (0, 3, 1))])  # to read, to keep, data
