@@ -9,7 +9,6 @@ import pickle
 import sqlite3
 import traceback
 import warnings
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -77,9 +76,10 @@ class Watch:
                     yield f"{path} (unpacked)", gzip.decompress(data)
                 if data[:6] == b"SQLite":
                     with closing(sqlite3.connect(path)) as database:
-                        rows = database.execute("SELECT key, blob FROM headers").fetchall()
-                    for key, blob in rows:
-                        yield f"{path} {key}", key.encode() + zlib.decompress(blob[4:] if blob[:1] != b"x" else blob)
+                        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+                        rows = [row for table in tables for row in database.execute(f"SELECT * FROM {table}")]
+                    for row in rows:  # in the file itself a long text may lie in pieces
+                        yield f"{path} {row[0]}", b"".join(part if isinstance(part, bytes) else str(part).encode() for part in row)
 
     def check(self) -> None:
         hits = [name for name, data in self.bytes_written() if CANARY.encode() in data]
