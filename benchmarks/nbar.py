@@ -6,7 +6,8 @@
 
 What sen2nbar is asked: its own ``c_factor_from_metadata`` and ``_extrapolate_c_factor`` and, line for line in effect, the array
 statements of its ``nbar_stac`` (stack) and ``nbar_SAFE`` (band). Nothing is patched. Left out on both sides are the catalogue, the download and the
-decoding of images. Our band takes the place of its digital numbers, as in `nbar_safe`; our stack and all of sen2nbar's are new arrays. Every date's metadata is read and parsed anew on both sides. Every run is a process of its own; time is wall time after
+decoding of images. Ours takes the place of the digital numbers, as in the Sentinel-2 layer and in `nbar_safe`; sen2nbar makes new arrays. Every
+date's metadata is read and parsed anew on both sides. Every run is a process of its own; time is wall time after
 imports and after one warm-up on a small case.
 """
 
@@ -72,7 +73,7 @@ def our_stack(xml: Path, dn: np.ndarray) -> np.ndarray:
     x, y = axes(xml, dn.shape[-1], 54_000)
     paths = [Path(str(xml)) for _ in range(dn.shape[0])]  # as many objects as dates: one object would be read once
     patches = map_granules(lambda field: patch(field, BANDS, x, y), paths, BANDS)
-    return harmonise(dn, patches, -1000.0, parallel=True).values
+    return harmonise(dn, patches, -1000.0, parallel=True, out=dn.view(np.int16)).values
 
 
 def our_band(xml: Path, dn: np.ndarray) -> np.ndarray:

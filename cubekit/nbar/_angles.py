@@ -37,18 +37,23 @@ def angles_at(
     view = field.views.get(band)
     if view is not None and detectors == "mean":
         view = view.mean()
-    sun_zenith, sun_azimuth = _at(u, v, None if field.sun is None else field.sun[None], np.zeros(u.shape, np.uint8))
+    window = field.window(u, v)
+    sun_zenith, sun_azimuth = _at(u, v, window, None if field.sun is None else field.sun[None], np.zeros(u.shape, np.uint8))
     if view is None:
         return sun_zenith, np.full(u.shape, np.nan, np.float32), np.full(u.shape, np.nan, np.float32)
-    view_zenith, view_azimuth = _at(u, v, view.vectors, _pixels.labels(u, v, view.seams))
+    view_zenith, view_azimuth = _at(u, v, window, view.vectors, _pixels.labels(u, v, view.seams))
     return sun_zenith, view_zenith, (sun_azimuth - view_azimuth + 180.0) % 360.0 - 180.0
 
 
-def _at(u: FloatArray, v: FloatArray, vectors: FloatArray | None, label: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], ...]:
-    """(zenith, azimuth) in degrees from tan-plane vectors (detector, 23, 23, 2) interpolated to node coordinates."""
+def _at(
+    u: FloatArray, v: FloatArray, window: tuple[tuple[int, int], tuple[int, int]], vectors: FloatArray | None, label: npt.NDArray[np.uint8]
+) -> tuple[npt.NDArray[np.float32], ...]:
+    """(zenith, azimuth) in degrees from tan-plane vectors (detector, 23, 23, 2) interpolated to node coordinates within a window."""
     parts = np.full((2, *u.shape), np.nan)
     if vectors is not None:
+        rows, columns = window
         for k in range(2):
-            _pixels.bilinear(u, v, label, np.ascontiguousarray(vectors[..., k]), 0, 0, MARGIN, parts[k])
+            nodes = np.ascontiguousarray(vectors[:, slice(*rows), slice(*columns), k])
+            _pixels.bilinear(u, v, label, nodes, rows[0], columns[0], MARGIN, parts[k])
     zenith = np.degrees(np.arctan(np.hypot(parts[0], parts[1])))
     return zenith.astype(np.float32), np.degrees(np.arctan2(parts[0], parts[1])).astype(np.float32)

@@ -146,11 +146,13 @@ def _encoded(document: JSON) -> bytes:
 
 def _write_objects(objects: Objects, attempt: Attempt, workers: int) -> dict[str, str]:
     """Write all but the root; returns the hash of every object."""
+    from dask.base import is_dask_collection
+
     hashes: dict[str, str] = {}
     lazy: list[Array] = []
     ready: list[Array] = []
     for array in objects.arrays:
-        (ready if array.variable.chunks is None else lazy).append(array)
+        (lazy if is_dask_collection(array.variable) else ready).append(array)
     # The longest work first: what is left for the end is small.
     ready.sort(key=lambda array: array.variable.nbytes, reverse=True)
     with ThreadPoolExecutor(workers, thread_name_prefix="cubekit-store") as pool:
