@@ -1,7 +1,7 @@
-"""The fused pass: rows of digital numbers to reflectance, c as runs of a line.
+"""The fused pass: rows of digital numbers to reflectance, c held for the columns of one row.
 
-Between two rows of nodes c is bilinear in each cell, so within a row it is ``gain + slope * column`` from one cell or detector seam to the
-next. The lines of a plane change only where a row of nodes is passed, and a seam moves by a fraction of a pixel from row to row.
+Between two rows of nodes c is bilinear in each cell, so each column has ``level + tilt * b``, b being the distance from the upper nodes.
+Both change only where a row of nodes is passed or a detector seam moves on, which it does by a fraction of a pixel from row to row.
 """
 
 from __future__ import annotations

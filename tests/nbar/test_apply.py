@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from cubekit.errors import InputError
 from cubekit.nbar import FILL, CField, NbarStatus, apply_c, harmonise, parse_granule_angles, patch, status_attrs
+from cubekit.nbar._convert import LARGE
 from cubekit.nbar._rows import with_nodes
 from tests.nbar.conftest import make_xml
 
@@ -72,6 +73,16 @@ def test_a_whole_band_with_seams_equals_the_pixelwise_pass(parallel):
     fused = harmonise(dn, [patch(FIELD, ["B02"], x, y)], -1000, parallel=parallel, dtype="float32").values
     c, status = FIELD.c(["B02"], x, y)
     np.testing.assert_allclose(fused, apply_c(dn, c, status, -1000, dtype="float32").values, rtol=1e-6)
+
+
+def test_a_large_new_array_equals_the_same_in_place():
+    """Large results are stored past the caches, those in place are not."""
+    x, y = axes(0, 0, 4201, 20.0)
+    dn = np.random.default_rng(0).integers(0, 12_000, (1, 1, 4201, 4201)).astype("uint16")
+    assert dn.nbytes > LARGE
+    known = [patch(FIELD, ["B02"], x, y)]
+    expected = harmonise(dn, known, -1000, parallel=True).values
+    np.testing.assert_array_equal(harmonise(dn, known, -1000, out=dn.view("int16")).values, expected)
 
 
 def test_clipping_is_counted_and_only_where_needed():
