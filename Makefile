@@ -9,7 +9,7 @@ export UV_PYTHON_DOWNLOADS = never
 # What is imported is compiled once, not by every process of a test run.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-slow lint types imports docs docs-serve package bench-smoke bench lock clean
+.PHONY: demo test test-slow test-lowest lint types imports docs docs-serve package bench-smoke bench lock clean
 
 demo: $(VENV)/.run
 	$(BIN)/cubekit demo --out build/demo
@@ -19,6 +19,12 @@ test: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow --timeout=1800
+
+# With the lowest versions that pyproject.toml allows, in an environment of its own.
+test-lowest: $(VENV)/bin/uv
+	$(PYTHON) -m venv --clear .venv-lowest
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable ".[dev]"
+	.venv-lowest/bin/python -m pytest -n logical --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -51,7 +57,7 @@ lock: $(VENV)/.dev
 	$(BIN)/uv lock --upgrade
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-lowest build dist .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/bin/uv:
 	@test -n "$(PYTHON)" || { echo "cubekit needs Python 3.11 or newer on PATH (or make PYTHON=/path/to/python)" >&2; exit 1; }

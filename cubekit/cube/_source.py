@@ -20,6 +20,8 @@ _SMALL = 1 << 28
 def open_packed(location: Location) -> tuple[xr.DataTree, JSON, dict[str, JSON]]:
     """Tree with packed values, document of the root, and documents of arrays and groups by path (the root's is ``""``)."""
     root: JSON = json.loads(location.get(ROOT_KEY) or b"")
+    if root.get("consolidated_metadata") is None:
+        root.pop("consolidated_metadata", None)  # zarr up to 3.1.3 writes null
     documents = {"": root}
     for path in root.get("consolidated_metadata", {}).get("metadata", {}):
         data = location.get(f"{path}/{ROOT_KEY}")

@@ -158,6 +158,14 @@ def test_broken_stores(tmp_path: Path, spoil: Callable[[Path], object], where: s
     assert any(problem.severity == "error" for problem in problems)
 
 
+def test_a_root_with_null_instead_of_consolidated_metadata_opens(tmp_path: Path) -> None:
+    write_cube(tiny_cube(6, 8), tmp_path / "cube.zarr")
+    edit(tmp_path / "cube.zarr" / ROOT_KEY, lambda d: d.update(consolidated_metadata=None))
+    problems = validate(tmp_path / "cube.zarr")
+    assert has(problems, "/", "does not repeat the metadata")
+    assert not has(problems, "/", "cannot be opened")
+
+
 def test_one_step_per_chunk_is_named(tmp_path: Path) -> None:
     tree = tiny_cube(6, 8)
     encoding = {"B04": {"chunks": (1, 8, 8)}}
