@@ -307,6 +307,7 @@ def cubekit_again(job):
 def cubekit_create(job):
     """With the search, as cubo does it."""
     import dask.array  # noqa: F401  as all imports: not in the wall time
+    import distributed  # noqa: F401  dask imports it before it computes anything, cubo with stackstac
     import pystac_client  # noqa: F401
 
     from cubekit import create

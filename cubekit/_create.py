@@ -162,9 +162,16 @@ def _stack(
     if options.local_root is None:
         options = ReadOptions(**{**_fields(options), "local_root": catalog.local_root})
     dtype = np.dtype(settings.get("dtype", "float32"))
-    fill = settings.get("fill_value")
-    data = lazy_stack(reads, grid, dtype, fill=fill, sign=catalog.sign, options=options, block=settings.get("chunksize"))
-    data = _blank(data, reads, dtype)
+    data = lazy_stack(
+        reads,
+        grid,
+        dtype,
+        fill=settings.get("fill_value"),
+        sign=catalog.sign,
+        options=options,
+        block=settings.get("chunksize"),
+        mask=dtype.kind == "f",
+    )
     per_item = {
         "id": [item.id for item in items],
         "platform": [item.platform or "" for item in items],
@@ -180,19 +187,6 @@ def _fields(options: ReadOptions) -> dict[str, Any]:
     from dataclasses import fields
 
     return {field.name: getattr(options, field.name) for field in fields(options)}
-
-
-def _blank(data: Any, reads: Sequence[Sequence[AssetRead | None]], dtype: np.dtype[Any]) -> Any:
-    """Turn each band's nodata into NaN (float results only)."""
-    if dtype.kind != "f":
-        return data
-    nodata = np.array([[np.nan if read is None or read.nodata is None else read.nodata for read in row] for row in reads], dtype)
-
-    def clean(block: np.ndarray, block_info: Any = None) -> np.ndarray:
-        steps, bands = (slice(*edges) for edges in block_info[0]["array-location"][:2])
-        return np.where(block == nodata[steps, bands, None, None], np.asarray(np.nan, dtype), block)
-
-    return data.map_blocks(clean, dtype=dtype, meta=np.empty((0, 0, 0, 0), dtype))
 
 
 def _rasters(items: Sequence[Item]) -> list[str]:

@@ -18,7 +18,8 @@ from cubekit.read._types import AssetOutcome, AssetRead, ReadOptions, Sign
 __all__ = ["Reads", "lazy_stack"]
 
 Reads: TypeAlias = Sequence[Sequence[AssetRead | None]]
-_BLOCK = 64 << 20
+_BLOCK = 128 << 20
+"""Bytes of a task's result, as dask's own default."""
 
 
 def lazy_stack(
@@ -31,6 +32,7 @@ def lazy_stack(
     options: ReadOptions | None = None,
     block: int | None = None,
     holes: Literal["raise", "warn"] = "raise",
+    mask: bool = False,
 ) -> Any:
     """Lazy stack of reads.
 
@@ -48,9 +50,11 @@ def lazy_stack(
         As in `read_assets`; with a distributed scheduler `sign` must pickle. With engines ``odc`` and ``stackstac`` the array and its
         chunks are those libraries' own.
     block
-        Time steps per task; default: as many as make 64 MiB.
+        Time steps per task; default: as many as make 128 MiB.
     holes
         What to do when assets cannot be read: raise `ReadError`, or warn and leave their nodata.
+    mask
+        Turn each read's nodata into NaN (`dtype` must be floating).
 
     Returns
     -------
@@ -60,7 +64,7 @@ def lazy_stack(
     Raises
     ------
     InputError
-        If time steps differ in their number of bands.
+        If time steps differ in their number of bands, or NaN is asked for in integers.
     """
     import dask.array as da
     from dask.base import tokenize
@@ -71,6 +75,8 @@ def lazy_stack(
     if len(bands) != 1:
         raise InputError(f"the time steps have {sorted(bands)} bands", remedy="Give one read, or None, per band for every step.")
     kind = np.dtype(dtype)
+    if mask and kind.kind != "f":
+        raise InputError(f"{kind} holds no NaN", remedy="Ask for float32 or float64, or leave nodata as it is (mask=False)")
     options = options or ReadOptions()
     count = bands.pop()
     blank = fill if fill is not None else (np.nan if kind.kind == "f" else 0)
@@ -78,10 +84,10 @@ def lazy_stack(
     blocks = [rows[first : first + step] for first in range(0, len(rows), step)]
     if options.engine in ("odc", "stackstac"):
         stack = odc_stack if options.engine == "odc" else stackstac_stack
-        return stack(rows, grid, kind, blank, _OneRead(sign, options, holes), step)
-    name = f"cubekit-read-{tokenize(repr((rows, grid, kind.str, blank, options, step)))}"  # thousands of objects are slow one by one
+        return stack(rows, grid, kind, blank, _OneRead(sign, options, holes, mask), step)
+    name = f"cubekit-read-{tokenize(repr((rows, grid, kind.str, blank, options, step, mask)))}"  # thousands of objects are slow one by one
     graph: dict[Any, Any] = {
-        (name, i, 0, 0, 0): (_read_block, some, grid, kind, blank, sign, options, holes) for i, some in enumerate(blocks)
+        (name, i, 0, 0, 0): (_read_block, some, grid, kind, blank, sign, options, holes, mask) for i, some in enumerate(blocks)
     }
     chunks = (tuple(len(some) for some in blocks), (count,), (grid.height,), (grid.width,))
     return da.Array(HighLevelGraph.from_collections(name, graph), name, chunks, dtype=kind)  # type: ignore[no-untyped-call]
@@ -94,10 +100,13 @@ class _OneRead:
     sign: Sign | None
     options: ReadOptions
     holes: str
+    mask: bool
 
     def __call__(self, read: AssetRead, grid: Grid, out: np.ndarray) -> AssetOutcome:
         outcome = read_assets([read], grid, [out], sign=self.sign, options=replace(self.options, engine="rasterio"))[0]
         report_holes([read], [outcome], self.holes)
+        if self.mask:
+            _mask(read, out)
         return outcome
 
 
@@ -109,6 +118,7 @@ def _read_block(
     sign: Sign | None,
     options: ReadOptions | None,
     holes: str,
+    mask: bool,
 ) -> np.ndarray:
     out = np.empty((len(rows), len(rows[0]), *grid.shape), dtype)
     reads, targets = [], []
@@ -121,7 +131,15 @@ def _read_block(
                 targets.append(out[i, j])
     outcomes = read_assets(reads, grid, targets, sign=sign, options=options)
     report_holes(reads, outcomes, holes)
+    if mask:
+        for read, target in zip(reads, targets, strict=True):
+            _mask(read, target)
     return out
+
+
+def _mask(read: AssetRead, out: np.ndarray) -> None:
+    if read.nodata is not None:
+        np.putmask(out, out == out.dtype.type(read.nodata), np.nan)
 
 
 def report_holes(reads: Sequence[AssetRead], outcomes: Sequence[AssetOutcome], holes: str) -> None:

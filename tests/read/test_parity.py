@@ -13,6 +13,7 @@ from pyproj import Transformer
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
+from cubekit.errors import InputError
 from cubekit.grid import Grid
 from cubekit.read import AssetRead, ReadOptions, ReadStatus, lazy_stack, read_assets
 from cubekit.testing.cogs import unique_pixels, write_cog
@@ -281,6 +282,24 @@ def test_lazy_stack_has_the_pixels_of_every_engine(root: Path, engine: Any) -> N
     assert (values[0, 1] == -1).all()
     assert (values[2, 0] == -1).all()
     np.testing.assert_array_equal(values[1, 0][second != 0], second[second != 0])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_lazy_stack_masks_the_nodata_of_every_read(root: Path, engine: Any) -> None:
+    grid = GRIDS["aligned"]
+    plain, _ = _read(root, "uint16", grid, "window", "nearest", "uint16")
+    value = int(plain[5, 7])
+    rows = [[AssetRead("uint16.tif", nodata=value), None], [None, AssetRead("int16.tif", nodata=0)]]
+    options = ReadOptions(engine=engine, local_root=root)
+    values = lazy_stack(rows, grid, "float32", options=options, block=1, mask=True).compute()
+    empty = (plain == value) | (plain == 0)  # the file's own nodata is 0, and reads give the one that was asked for
+    assert value
+    assert not empty.all()
+    np.testing.assert_array_equal(np.isnan(values[0, 0]), empty)
+    np.testing.assert_array_equal(values[0, 0][~empty], plain[~empty])
+    assert np.isnan(values[0, 1]).all()
+    with pytest.raises(InputError, match="uint16 holds no NaN"):
+        lazy_stack(rows, grid, "uint16", options=options, mask=True)
 
 
 def test_lazy_stack_is_one_task_per_block(root: Path) -> None:
