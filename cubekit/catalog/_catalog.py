@@ -165,6 +165,10 @@ class Catalog:
             return below_root(href, self.local_root)
         return self._signer.sign(href, fresh=fresh) if self._signer is not None else href
 
+    def signs(self, href: str) -> bool:
+        """Whether `sign` may change an href or refuse it; known without asking anybody."""
+        return not is_remote(href) or (self._signer is not None and self._signer.signs(href))
+
     def pinned(self, items: Mapping[str, list[JSON]]) -> Catalog:
         """The same catalogue with a fixed answer: the given STAC items by collection, and nothing is asked of anybody."""
         fixed = copy(self)

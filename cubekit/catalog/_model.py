@@ -156,6 +156,16 @@ class Item:
         CatalogError
             If it depends on the processing baseline and the item does not tell it.
         """
+        if band not in self._offsets:
+            self._offsets[band] = self._decided_offset(band)
+        return self._offsets[band]
+
+    @cached_property
+    def _offsets(self) -> dict[str, OffsetDecision]:
+        """By band, as far as they were asked for: every site of a granule asks again."""
+        return {}
+
+    def _decided_offset(self, band: str) -> OffsetDecision:
         rule, profile = self.profile.band(band), self.profile
         if rule.classes:
             return OffsetDecision(0.0, "none", "class codes")

@@ -78,6 +78,10 @@ class CatalogChain(Catalog):
                 return signed
         return self.catalogs[0].sign(href, fresh)
 
+    def signs(self, href: str) -> bool:
+        """As `Catalog.signs`, of any of the catalogues."""
+        return any(catalog.signs(href) for catalog in self.catalogs)
+
     def pinned(self, items: Mapping[str, list[JSON]]) -> Catalog:
         """As `Catalog.pinned`, of every catalogue; the first answers."""
         return CatalogChain([catalog.pinned(items) for catalog in self.catalogs])

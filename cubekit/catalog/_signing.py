@@ -25,6 +25,10 @@ class Signer(Protocol):
         """Signed href; `fresh` asks for a new token because the one in use was refused."""
         ...
 
+    def signs(self, href: str) -> bool:
+        """Whether `sign` may change an href; known without asking anybody."""
+        ...
+
 
 class _Entry:
     """The token of one container, its lock, and when it was asked for (monotonic, s)."""
@@ -82,6 +86,10 @@ class PlanetaryComputerSigner:
             return bare
         token = self._token(container, href if fresh and href != bare else None, fresh)
         return bare if token is None else f"{bare}{'&' if '?' in bare else '?'}{token}"
+
+    def signs(self, href: str) -> bool:
+        """Whether `sign` may change an href; known without asking the endpoint."""
+        return without_signature(href) != href or self._container(href) is not None
 
     def _container(self, href: str) -> tuple[str, str] | None:
         parts = urlsplit(href)

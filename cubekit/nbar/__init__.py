@@ -15,7 +15,7 @@ Both return a status per band, `NbarStatus`, ready to be stored with `status_att
 does, per granule::
 
     field = CField.from_angles(parse_granule_angles(data))
-    done = harmonise(dn, [patch(field, bands, x, y) for ...], offset)          # same zone
+    done = harmonise(dn, patches(fields, bands, x, y), offset)                 # same zone
     c, status = field.c(bands, x2d, y2d); done = apply_c(dn, c, status, offset)  # other zone
 
 and for time steps without metadata passes ``NbarStatus.no_metadata`` in place of the patch. For many granules `map_granules` reads several
@@ -39,7 +39,7 @@ from cubekit.nbar._field import BandView, CField
 from cubekit.nbar._granule import GranuleAngles, parse_granule_angles
 from cubekit.nbar._kernels import c_tan, kernels_deg, kernels_tan
 from cubekit.nbar._many import map_granules
-from cubekit.nbar._patch import CPatch, patch
+from cubekit.nbar._patch import CPatch, patch, patches
 from cubekit.nbar._status import NbarStatus, status_attrs
 from cubekit.nbar._target import hls_sun_zenith
 
@@ -71,6 +71,7 @@ __all__ = [
     "map_granules",
     "parse_granule_angles",
     "patch",
+    "patches",
     "rasterise_detfoo",
     "status_attrs",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -22,7 +23,7 @@ from cubekit.nbar._status import NbarStatus
 from cubekit.nbar._target import SUN_LIMIT, TargetSun, target_zenith
 from cubekit.typing import FloatArray
 
-__all__ = ["CPatch", "patch"]
+__all__ = ["CPatch", "patch", "patches"]
 
 FACTORS = dict(zip(NBAR_BANDS, parameters(NBAR_BANDS), strict=True))
 
@@ -65,8 +66,28 @@ def patch(
     target: TargetSun = "observed",
 ) -> CPatch:
     """c of a granule over a regular grid in its own CRS; ``x``, ``y`` are 1-D pixel centres. See `CField.c` for the options."""
-    origin, pitch = _regular(cfield, x, y)
-    right, bottom = origin[1] + pitch[1] * (len(x) - 1.0), origin[0] + pitch[0] * (len(y) - 1.0)
+    return _patch(cfield, bands, *_regular(x, y), detectors, target)
+
+
+def patches(
+    cfields: Sequence[CField | NbarStatus],
+    bands: Sequence[str],
+    x: FloatArray,
+    y: FloatArray,
+    *,
+    detectors: Detectors = "seen",
+    target: TargetSun = "observed",
+) -> list[CPatch | NbarStatus]:
+    """`patch` of several granules over one grid; a status stays what it is."""
+    axes = _regular(x, y)
+    return [_patch(one, bands, *axes, detectors, target) if isinstance(one, CField) else one for one in cfields]
+
+
+def _patch(cfield: CField, bands: Sequence[str], across: Axis, down: Axis, detectors: Detectors, target: TargetSun) -> CPatch:
+    step = cfield.angles.step
+    origin = -(down.first - cfield.angles.uly) / step, (across.first - cfield.angles.ulx) / step
+    pitch = -down.pitch / step, across.pitch / step
+    right, bottom = origin[1] + pitch[1] * (across.size - 1.0), origin[0] + pitch[0] * (down.size - 1.0)
     u, v = np.array([[origin[1], right], [origin[1], right]]), np.array([[origin[0], origin[0]], [bottom, bottom]])
     status = cfield.status(bands, u, v)
     rows, columns = cfield.window(u, v)
@@ -103,20 +124,28 @@ def _fill(vectors, lines, sun, zenith, nadir, factors, u, v, corner, k, nodes, s
     return last - first + 1
 
 
-def _regular(cfield: CField, x: FloatArray, y: FloatArray) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Node coordinates (row, column) of pixel (0, 0), and per pixel."""
+class Axis(NamedTuple):
+    """Evenly spaced pixel centres: the first, the distance to the next, and their number."""
+
+    first: float
+    pitch: float
+    size: int
+
+
+def _regular(x: FloatArray, y: FloatArray) -> tuple[Axis, Axis]:
+    """The axes (x, y) of a regular grid."""
     axes = []
-    for name, axis, sign, zero in (("y", y, -1.0, cfield.angles.uly), ("x", x, 1.0, cfield.angles.ulx)):
+    for name, axis in (("y", y), ("x", x)):
         axis = np.asarray(axis, dtype=np.float64)
         if axis.ndim != 1 or not axis.size or not np.isfinite(axis).all():
             raise InputError(f"{name} of shape {axis.shape}", remedy="Give finite 1-D pixel centres in the granule's CRS.")
         pitch = (axis[-1] - axis[0]) / (axis.size - 1) if axis.size > 1 else 0.0
         if np.abs(axis - (axis[0] + pitch * np.arange(axis.size))).max() > 0.01 * max(abs(pitch), 1e-9):
             raise InputError(f"{name} is not evenly spaced", remedy="Use CField.c and apply_c for irregular pixels.")
-        axes.append((sign * (axis[0] - zero) / cfield.angles.step, sign * pitch / cfield.angles.step))
-    if axes[1][1] < 0:
+        axes.append(Axis(float(axis[0]), float(pitch), axis.size))
+    if axes[1].pitch < 0:
         raise InputError("x must ascend", remedy="Flip the x axis.")
-    return (axes[0][0], axes[1][0]), (axes[0][1], axes[1][1])
+    return axes[1], axes[0]
 
 
 @njit(cache=True)

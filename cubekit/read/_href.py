@@ -70,11 +70,16 @@ def local_path(href: str, local_root: Path | None) -> Path:
         raise Fault(ReadStatus.REFUSED, f"href {href!r} asks for a virtual file system and is never opened")
     if local_root is None:
         raise Fault(ReadStatus.REFUSED, f"href {href!r} is a local path, and no local_root allows any")
-    root = Path(os.path.realpath(local_root))
-    path = Path(os.path.realpath(root / text))
-    if not path.is_relative_to(root):
+    root = _resolved(local_root)
+    path = os.path.realpath(os.path.join(root, text))
+    if path != root and not path.startswith(os.path.join(root, "")):
         raise Fault(ReadStatus.REFUSED, f"href {href!r} lies outside the folder {str(local_root)!r} that may be read")
-    return path
+    return Path(path)
+
+
+@lru_cache(maxsize=64)  # should it come to lead elsewhere, what lies there is refused
+def _resolved(folder: Path) -> str:
+    return os.path.realpath(folder)
 
 
 def check_address(address: str) -> bool:

@@ -105,11 +105,12 @@ def _steps(transform: Affine, crs: CrsLike, grid: Grid) -> tuple[float, float]:
     """Source pixels that a step of one grid pixel covers along x and y, at the grid's centre."""
     x = np.array([0.0, 1.0, 0.0]) * grid.resolution + grid.left + grid.resolution * grid.width / 2
     y = grid.top - grid.resolution * grid.height / 2 - np.array([0.0, 0.0, 1.0]) * grid.resolution
-    columns, rows = _to_pixels(transform, crs, grid.epsg, x, y)
+    columns, rows = _into_pixels(transform, *_moved_to(crs, grid.epsg, x, y))
     along_x, along_y = (float(np.hypot(columns[i] - columns[0], rows[i] - rows[0])) for i in (1, 2))
     return along_x, along_y
 
 
+@lru_cache(maxsize=4096)
 def reduction(transform: Affine, crs: CrsLike, grid: Grid) -> tuple[float, float]:
     """Grid pixels per source pixel along the grid's axes (x, y), at its centre: 1 within 5 %, and never more than 1."""
     scales = []
@@ -193,11 +194,7 @@ def _clip(start: int, count: int, size: int) -> tuple[int, int]:
 
 def _window(local: Affine, crs: CrsLike, size: tuple[int, int], grid: Grid) -> tuple[tuple[int, int], tuple[int, int]]:
     """Rows and columns that a warp of the grid can touch: the grid's edge and a lattice inside it, with the kernel's reach as margin."""
-    steps = min(65, max(grid.width, grid.height) + 1)
-    u = np.linspace(0, grid.width, steps) * grid.resolution + grid.left
-    v = grid.top - np.linspace(0, grid.height, steps) * grid.resolution
-    x, y = np.meshgrid(u, v)
-    columns, rows = _to_pixels(local, crs, grid.epsg, x.ravel(), y.ravel())
+    columns, rows = _into_pixels(local, *_lattice(crs, grid))
     good = np.isfinite(columns) & np.isfinite(rows)
     if not good.any():
         return (0, 0), (0, 0)
@@ -208,9 +205,23 @@ def _window(local: Affine, crs: CrsLike, size: tuple[int, int], grid: Grid) -> t
     return spans[0], spans[1]
 
 
-def _to_pixels(transform: Affine, crs: CrsLike, grid_epsg: int, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+@lru_cache(maxsize=16)  # files of several resolutions and makes lie in one CRS
+def _lattice(crs: CrsLike, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Places (x, y) in a CRS of the grid's edge and a lattice inside it."""
+    steps = min(65, max(grid.width, grid.height) + 1)
+    u = np.linspace(0, grid.width, steps) * grid.resolution + grid.left
+    v = grid.top - np.linspace(0, grid.height, steps) * grid.resolution
+    x, y = np.meshgrid(u, v)
+    return _moved_to(crs, grid.epsg, x.ravel(), y.ravel())
+
+
+def _moved_to(crs: CrsLike, grid_epsg: int, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if crs != grid_epsg:
         x, y = _transformer(grid_epsg, crs).transform(x, y)
+    return x, y
+
+
+def _into_pixels(transform: Affine, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     inverse = ~transform
     return inverse.a * x + inverse.b * y + inverse.c, inverse.d * x + inverse.e * y + inverse.f
 

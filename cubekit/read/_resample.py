@@ -156,13 +156,15 @@ def warp(
     Through a WarpedVRT, because `rasterio.warp.reproject` approximates the transformation within 0.125 pixels, whatever it is told.
     """
     height, width = window.shape
-    profile = {"driver": "GTiff", "width": width, "height": height, "count": 1, "dtype": window.dtype.name, "crs": CRS.from_user_input(crs)}
+    # Without its CRS, which is told below: GDAL takes longer to write it into a file and to read it again than to open one.
+    profile = {"driver": "GTiff", "width": width, "height": height, "count": 1, "dtype": window.dtype.name}
+    own = CRS.from_user_input(crs)
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_CACHEMAX=64 << 20), MemoryFile() as memory:
         with memory.open(**profile, transform=transform, nodata=fill if has_nodata else None) as dataset:
             dataset.write(window, 1)
             if valid is not None:
                 dataset.write_mask(valid != 0)
-        with memory.open() as dataset, warped(dataset, crs, grid, resampling, fill, has_nodata) as view:
+        with memory.open() as dataset, warped(dataset, crs, grid, resampling, fill, has_nodata, src_crs=own) as view:
             result: np.ndarray = view.read(1)
     return result
 

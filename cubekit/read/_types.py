@@ -48,7 +48,8 @@ class ReadStatus(enum.IntEnum):
 class Signer(Protocol):
     """Turns an unsigned href into one that may be read now; must be safe to call from several threads.
 
-    ``fresh=True`` asks for a new signature, not a remembered one, after the server refused the last.
+    ``fresh=True`` asks for a new signature, not a remembered one, after the server refused the last. The method of an object that has
+    ``signs(href)`` is spared hrefs for which that is false, unless the server refuses them.
     """
 
     def __call__(self, href: str, *, fresh: bool = False) -> str: ...

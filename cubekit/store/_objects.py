@@ -10,7 +10,7 @@ from typing import Any
 import numcodecs
 import numpy as np
 import xarray as xr
-from xarray.conventions import encode_cf_variable, encode_dataset_coordinates
+from xarray.conventions import CF_RELATED_DATA, encode_cf_variable
 
 from cubekit.errors import InputError
 from cubekit.layout import DIGEST, FORMAT, FORMAT_VERSION, chunk_key, chunk_shape
@@ -116,7 +116,7 @@ def describe_objects(tree: xr.DataTree) -> Objects:
     root_attrs: dict[str, Any] = {}
     for node in tree.subtree:
         prefix = node.path.strip("/")
-        variables, attrs = encode_dataset_coordinates(node.to_dataset(inherit=False))
+        variables, attrs = _with_coordinates(node.to_dataset(inherit=False))
         for name, variable in variables.items():
             array = _array(f"{prefix}/{name}".lstrip("/"), variable)
             arrays.append(array)
@@ -126,6 +126,25 @@ def describe_objects(tree: xr.DataTree) -> Objects:
         else:
             root_attrs = {key: value for key, value in _attributes(attrs, "/").items() if key not in (FORMAT, DIGEST)}
     return Objects(documents, tuple(arrays), root_attrs)
+
+
+def _with_coordinates(ds: xr.Dataset) -> tuple[dict[str, xr.Variable], dict[Any, Any]]:
+    """Variables that name the coordinates along their dims, and attributes that name those along no variable's, as in xarray's stores.
+
+    What other CF attributes name already, such as a grid mapping kept in an encoding, is named there only.
+    """
+    variables = {str(name): variable.copy(deep=False) for name, variable in ds.variables.items()}
+    beside = sorted({str(name) for name in ds.coords} - {str(dim) for dim in ds.dims})
+    related = " ".join(str(v.encoding[key]) for v in variables.values() for key in CF_RELATED_DATA if key in v.encoding)
+    free = [name for name in beside if name not in related]
+    unnamed = set(free)
+    for name, variable in variables.items():
+        own = [other for other in free if set(variables[other].dims) <= set(variable.dims)] if name not in (*beside, *variable.dims) else []
+        named = variable.encoding.pop("coordinates", None) or variable.attrs.get("coordinates") or " ".join(own)
+        if named:
+            variable.attrs["coordinates"] = named
+            unnamed -= set(named.split())
+    return variables, {**ds.attrs, "coordinates": " ".join(sorted(unnamed))} if unnamed else dict(ds.attrs)
 
 
 def root_document(objects: Objects, digest: str | None) -> JSON:

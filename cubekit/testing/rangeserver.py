@@ -10,6 +10,7 @@ The server is one epoll loop over memory-mapped files, so that it is not what a 
 from __future__ import annotations
 
 import contextlib
+import functools
 import heapq
 import itertools
 import json
@@ -146,6 +147,12 @@ class _Rule:
             return False
         self.used += 1
         return True
+
+
+@functools.lru_cache(maxsize=4096)  # a benchmark asks for the same files again and again
+def _parsed(target: str) -> tuple[str, dict[str, list[str]]]:
+    split = urlsplit(target)
+    return unquote(split.path), parse_qs(split.query)
 
 
 def _is_future(text: str) -> bool:
@@ -376,11 +383,9 @@ class _Server:
         heapq.heappush(self.timers, (time.perf_counter() + self.latency + delay, next(self.ticket), connection, parts))
 
     def answer(self, method: str, target: str, headers: Mapping[str, str]) -> tuple[list[memoryview], float, str | None]:
-        split = urlsplit(target)
-        path = unquote(split.path)
+        path, query = _parsed(target)
         asked = re.fullmatch(r"bytes=(\d*)-(\d*)", headers.get("range", ""))
         begin = int(asked[1]) if asked and asked[1] else (None if asked else 0)
-        query = parse_qs(split.query)
         rule = next((r.spec for r in self.rules if r.applies(method, path, query, begin)), {})
         self.counts["requests"] += 1
         self.counts["heads" if method == "HEAD" else "gets"] += 1

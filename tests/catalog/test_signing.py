@@ -132,7 +132,9 @@ def test_threads_share_one_request(endpoint):
 )
 def test_foreign_hosts_are_never_signed(href, endpoint):
     with Tokens() as server:
-        assert "SIGNATURE" not in endpoint(server).sign(href)
+        catalog = endpoint(server)
+        assert "SIGNATURE" not in catalog.sign(href)
+        assert catalog.signs(href) == (catalog.sign(href) != href)
         assert server.records == []
 
 
@@ -143,6 +145,17 @@ def test_accounts_without_tokens_are_asked_for_once(endpoint):
             assert catalog.sign("https://private.blob.core.windows.net/c/x.tif") == "https://private.blob.core.windows.net/c/x.tif"
         assert len(server.records) == 1
         assert "SIGNATURE" in catalog.sign(HREF)
+
+
+@pytest.mark.parametrize(
+    "href", [HREF, f"{HREF}?se=2026&sig=abc", "https://elsewhere.org/x.tif?se=2026&sig=abc", "https://u:p@elsewhere.org/x.tif"]
+)
+def test_what_signing_changes_is_known_beforehand(href, endpoint):
+    with Tokens() as server:
+        catalog = endpoint(server)
+        assert catalog.signs(href)
+        assert server.records == []
+        assert catalog.sign(href) != href
 
 
 def test_only_planetary_computers_accounts_are_signed_for_files(endpoint, collection_file):
@@ -196,4 +209,9 @@ def test_chain_signs_for_each_of_its_hosts(endpoint, tmp_path, collection_file):
             chain.sign("https://sentinel-cogs.s3.us-west-2.amazonaws.com/x.tif") == "https://sentinel-cogs.s3.us-west-2.amazonaws.com/x.tif"
         )
         assert chain.sign(str(tmp_path / "x.tif")) == str((tmp_path / "x.tif").resolve())
+        assert [chain.signs(href) for href in (HREF, "https://sentinel-cogs.s3.us-west-2.amazonaws.com/x.tif", "x.tif")] == [
+            True,
+            False,
+            True,
+        ]
         assert chain.local_root == tmp_path.resolve()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cubekit.errors import InputError
-from cubekit.nbar import FILL, CField, NbarStatus, apply_c, harmonise, parse_granule_angles, patch, status_attrs
+from cubekit.nbar import FILL, CField, NbarStatus, apply_c, harmonise, parse_granule_angles, patch, patches, status_attrs
 from cubekit.nbar._convert import LARGE
 from cubekit.nbar._rows import with_nodes
 from tests.nbar.conftest import make_xml
@@ -127,6 +127,31 @@ def test_time_steps_without_metadata_pass_and_are_flagged():
     assert done.status.tolist() == [[1] * 4, [4, 0, 0, 0]]
     assert (done.values[1, 0] == 5000).all()
     assert (done.values[1, 1:] != 5000).all()
+
+
+def test_patches_are_those_of_each_granule_and_statuses_stay():
+    x, y = axes(20_000, 20_000, 6, height=3)
+    fields = [FIELD, NbarStatus.no_metadata, FIELD]
+    made = patches(fields, BANDS, x, y, detectors="mean", target=30.0)
+    expected = patch(FIELD, BANDS, x, y, detectors="mean", target=30.0)
+    assert made[1] is NbarStatus.no_metadata
+    for known in (made[0], made[2]):
+        assert (known.origin, known.pitch, known.corner) == (expected.origin, expected.pitch, expected.corner)
+        for name in ("nodes", "seams", "status"):
+            np.testing.assert_array_equal(getattr(known, name), getattr(expected, name))
+
+
+def test_steps_of_different_granules_together_equal_each_alone():
+    x, y = axes(5_000, 60_000, 300, 200.0, height=4)
+    dn = np.random.default_rng(0).integers(0, 9000, (3, len(BANDS), 4, 300)).astype("uint16")
+    known = [patch(FIELD, BANDS, x, y), NbarStatus.no_metadata, patch(FIELD, BANDS, x, y, detectors="mean")]
+    assert known[0].nodes.shape != known[2].nodes.shape
+    offsets = np.array([-1000.0, 0.0, -1000.0])
+    together = harmonise(dn, known, offsets)
+    for t, one in enumerate(known):
+        alone = harmonise(dn[t : t + 1], [one], offsets[t])
+        np.testing.assert_array_equal(together.values[t], alone.values[0])
+        np.testing.assert_array_equal(together.status[t], alone.status[0])
 
 
 def test_int16_can_be_written_in_place():

@@ -217,6 +217,31 @@ def test_a_plain_callable_may_sign(world: World, quick: ReadOptions) -> None:
     assert outcome.status is ReadStatus.OK
 
 
+class _Chooser(_Signer):
+    """Knows which hrefs it leaves as they are."""
+
+    def __init__(self, chosen: bool) -> None:
+        super().__init__()
+        self.chosen = chosen
+
+    def sign(self, href: str, *, fresh: bool = False) -> str:
+        return self(href, fresh=fresh)
+
+    def signs(self, href: str) -> bool:
+        return self.chosen
+
+
+@pytest.mark.parametrize(("chosen", "refused", "calls"), [(True, False, [False]), (False, False, []), (False, True, [True])])
+def test_a_signer_is_spared_what_it_does_not_sign_until_the_server_refuses(
+    chosen: bool, refused: bool, calls: list[bool], world: World, quick: ReadOptions
+) -> None:
+    world.rules(*[{"status": 403, "unless_query": {"sig": "new"}}] * refused)
+    chooser = _Chooser(chosen)
+    outcome, _ = _one(world, quick, sign=chooser.sign)
+    assert outcome.status is ReadStatus.OK
+    assert chooser.calls == calls
+
+
 def test_a_signer_that_fails_denies_its_asset(world: World, quick: ReadOptions) -> None:
     from cubekit.errors import AccessDeniedError
 

@@ -55,6 +55,20 @@ def test_local_paths_need_a_root(folder: Path) -> None:
     assert "local_root" in outcome.message
 
 
+def test_a_root_that_comes_to_lead_elsewhere_gives_nothing_from_there(folder: Path) -> None:
+    root, elsewhere = folder.parent / "root", folder.parent / "elsewhere"
+    elsewhere.mkdir()
+    write_cog(elsewhere / "a.tif", unique_pixels(256, 300, seed=3))
+    root.symlink_to(folder)
+    options = ReadOptions(local_root=root)
+    out = np.zeros((2, *GRID.shape), "uint16")
+    assert read_assets([AssetRead("a.tif")], GRID, out[:1], options=options)[0].status is ReadStatus.OK
+    root.unlink()
+    root.symlink_to(elsewhere)
+    again, other = read_assets([AssetRead("a.tif"), AssetRead(str(elsewhere / "a.tif"), nodata=0)], GRID, out[::-1].copy(), options=options)
+    assert (again.status, other.status) == (ReadStatus.OK, ReadStatus.REFUSED)
+
+
 @pytest.mark.parametrize("form", ["a.tif", "{}/a.tif", "file://{}/a.tif"])
 def test_local_paths_below_the_root_are_read(folder: Path, form: str) -> None:
     out = np.zeros((1, *GRID.shape), "uint16")

@@ -55,6 +55,35 @@ def test_written_and_opened_again(tmp_path: Path, tree: xr.DataTree) -> None:
     assert opened["SCL"].attrs["flag_values"].dtype == np.uint8
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_coordinates_are_named_as_xarray_names_them(seed: int) -> None:
+    from xarray.conventions import encode_dataset_coordinates
+
+    from cubekit.store._objects import _with_coordinates
+
+    rng = np.random.default_rng(seed)
+    sizes = {"time": 2, "y": 3, "x": 4}
+
+    def variable() -> xr.Variable:
+        dims = [dim for dim in sizes if rng.random() < 0.5]
+        made = xr.Variable(dims, np.zeros([sizes[dim] for dim in dims]), {"units": "1"})
+        name = f"k{rng.integers(4)}"
+        if rng.random() < 0.2:
+            made.encoding["grid_mapping"] = name
+        if (chance := rng.random()) < 0.3:
+            (made.encoding if chance < 0.15 else made.attrs)["coordinates"] = name
+        return made
+
+    axes = {dim: xr.Variable(dim, np.arange(size)) for dim, size in sizes.items() if rng.random() < 0.5}
+    ds = xr.Dataset({f"v{i}": variable() for i in range(4)}, {**axes, **{f"k{i}": variable() for i in range(4)}}, {"title": "t"})
+    expected, attrs = encode_dataset_coordinates(ds.copy(deep=True))
+    found, ours = _with_coordinates(ds)
+    assert ours == attrs
+    assert list(found) == list(expected)
+    for name, one in found.items():
+        assert (one.attrs, one.encoding) == (expected[name].attrs, expected[name].encoding)
+
+
 def test_opening_reads_no_values(tmp_path: Path, tree: xr.DataTree) -> None:
     path = write_cube(tree, tmp_path / "cube.zarr")
     opened = open_cube(path)

@@ -6,17 +6,20 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cubekit.errors import CatalogError, ScienceWarning
+from cubekit.grid import Grid
 from cubekit.layers._base import LayerRequest
-from cubekit.layers.sentinel2._metadata import Angles, centers, item_key, pixel_angles
-from cubekit.layers.sentinel2._pixels import NODATA, Stack, zeros
+from cubekit.layers.sentinel2._metadata import Angles, item_key, pixel_angles
+from cubekit.layers.sentinel2._pixels import NODATA, Granule, Stack, zeros
 from cubekit.layers.sentinel2._scenes import Scene
-from cubekit.nbar import CField, Harmonised, NbarStatus, apply_c, harmonise, patch
+from cubekit.nbar import CField, Harmonised, NbarStatus, apply_c, harmonise, patches
 from cubekit.reflectance import MAX_NEGATIVE_SHARE, negative_share
 
 if TYPE_CHECKING:
@@ -69,7 +72,7 @@ def empty_of(values: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
 
 
 def correct(layer: Sentinel2, scenes: Sequence[Scene], stack: Stack, angles: Angles, request: LayerRequest) -> Corrected:
-    """Offset and c on every granule, in its own CRS, then the granules of a scene into one; scene by scene.
+    """Offset and c on every granule, in its own CRS, then the granules of a scene into one; scene by scene, or by runs of scenes.
 
     As int16 the reflectance takes the place of the digital numbers in the stack.
 
@@ -85,30 +88,35 @@ def correct(layer: Sentinel2, scenes: Sequence[Scene], stack: Stack, angles: Ang
     kept = zeros(request, (shape[0], 3, *shape[2:]), np.float32) if layer.nbar.angles else None
     negative, offset = np.zeros(len(scenes)), np.zeros(shape[:2])
     clipped = 0
-    with _one_warning(sum(len(scene.items) for scene in scenes)):
-        for granule in stack.granules:
-            scene, item = granule.scene, granule.item
-            field = angles[item_key(item)] if layer.nbar.method != "none" else NbarStatus.not_requested
-            added = _offsets(layer, item)
-            if granule.rank == 0:
-                offset[scene] = added
-                negative[scene] = negative_share(granule.dn, int(added[0]))
-                done = _adjust(layer, item, granule.dn, added, field, request, values[scene])
-                status[scene], hole = done.status[0], None
+    nbar = layer.nbar.method != "none"
+    fields = {id(one): angles[item_key(one.item)] if nbar else NbarStatus.not_requested for one in stack.granules}
+    adjust = _Adjust(layer, request)
+    with _one_warning(len(stack.granules)):
+        for (scale, _), members in groupby(stack.granules, lambda one: _run(layer, one, fields[id(one)], request.grid)):
+            run = list(members)
+            scene, rank, stop = run[0].scene, run[0].rank, run[-1].scene + 1
+            known = [fields[id(one)] for one in run]
+            added = np.array([_offsets(layer, one.item) for one in run])
+            hole = None
+            if rank == 0:
+                offset[scene:stop] = added
+                negative[scene:stop] = [negative_share(one.dn, int(first[0])) for one, first in zip(run, added, strict=True)]
+                done = adjust(known, stack.dn[scene:stop], added, scale, values[scene:stop])
+                status[scene:stop] = done.status
             else:
-                done = _adjust(layer, item, granule.dn, added, field, request, np.empty(shape[1:], layer.dtype))
+                done = adjust(known, run[0].dn[None], added, scale, np.empty((1, *shape[1:]), layer.dtype))
                 status[scene], hole = np.maximum(status[scene], done.status[0]), empty_of(values[scene])
                 values[scene][hole] = done.values[0][hole]
                 missing = stack.scl[scene] == 0
-                stack.scl[scene][missing] = granule.scl[missing]
+                stack.scl[scene][missing] = run[0].scl[missing]
             clipped += done.clipped
-            if factors is not None:
-                _put(factors[scene], _c(layer, field, request)[0], hole)
-            if kept is not None:
-                known = pixel_angles(layer, angles[item_key(item)], request.grid)
-                _put(kept[scene], known, None if hole is None else np.isnan(kept[scene]) | hole.any(axis=0))
-            request.session.progress("correct", scene, len(scenes))
-    request.session.progress("correct", len(scenes), len(scenes))
+            for one, field in zip(run, known, strict=True):
+                if factors is not None:
+                    _put(factors[one.scene], adjust.c(field)[0], hole)
+                if kept is not None:
+                    seen = pixel_angles(layer, angles[item_key(one.item)], request.grid)
+                    _put(kept[one.scene], seen, None if hole is None else np.isnan(kept[one.scene]) | hole.any(axis=0))
+            request.session.progress("correct", stop, len(scenes))
     _warn_offset(negative, scenes)
     return Corrected(values, stack.scl, status, offset, float(negative.mean()) if negative.size else 0.0, clipped, factors, kept)
 
@@ -120,25 +128,47 @@ def _put(target: npt.NDArray[np.float32], values: npt.NDArray[np.float32], where
         target[where] = values[where]
 
 
-def _adjust(
-    layer: Sentinel2,
-    item: Item,
-    dn: npt.NDArray[np.uint16],
-    added: npt.NDArray[np.float64],
-    field: CField | NbarStatus,
-    request: LayerRequest,
-    out: npt.NDArray[np.generic],
-) -> Harmonised:
-    """One granule (band, y, x), `added` to by band, into `out`: by runs of c in the grid's own zone, by c per pixel in another."""
-    offset = added[None]
-    parallel = request.session.threads is None or request.session.threads > 1
-    grid, scale = request.grid, _scale(layer, item)
-    detectors, target = layer.nbar.detectors, layer.nbar.target_sun_zenith
-    if isinstance(field, CField) and field.angles.epsg != grid.epsg:
-        c, state = _c(layer, field, request)
-        return apply_c(dn[None], c, state, offset, scale=scale, nodata=NODATA, dtype=layer.dtype, parallel=parallel, out=out[None])
-    made = patch(field, layer.bands, grid.x, grid.y, detectors=detectors, target=target) if isinstance(field, CField) else field
-    return harmonise(dn[None], [made], offset, scale=scale, nodata=NODATA, dtype=layer.dtype, parallel=parallel, out=out[None])
+def _elsewhere(field: CField | NbarStatus, grid: Grid) -> bool:
+    return isinstance(field, CField) and field.angles.epsg != grid.epsg
+
+
+def _run(layer: Sentinel2, granule: Granule, field: CField | NbarStatus, grid: Grid) -> tuple[float, tuple[int, int] | None]:
+    """Scale, and what tells a granule from its neighbours; preferred ones of the grid's own zone are adjusted together."""
+    alone = granule.rank > 0 or _elsewhere(field, grid)
+    return _scale(layer, granule.item), (granule.scene, granule.rank) if alone else None
+
+
+class _Adjust:
+    """Adjusts granules by the options of a layer."""
+
+    def __init__(self, layer: Sentinel2, request: LayerRequest) -> None:
+        self._layer, self._grid = layer, request.grid
+        self._looks: dict[str, Any] = {"detectors": layer.nbar.detectors, "target": layer.nbar.target_sun_zenith}
+        self._parallel = request.session.threads is None or request.session.threads > 1
+        # Granules of one zone mostly follow each other.
+        self._centers = lru_cache(maxsize=1)(request.grid.centers_in)
+
+    def __call__(
+        self,
+        fields: Sequence[CField | NbarStatus],
+        dn: npt.NDArray[np.uint16],
+        offset: npt.NDArray[np.float64],
+        scale: float,
+        out: npt.NDArray[np.generic],
+    ) -> Harmonised:
+        """Granules (granule, band, y, x) into `out`: by runs of c in the grid's own zone; one of another zone by c per pixel."""
+        stored: dict[str, Any] = {"scale": scale, "nodata": NODATA, "dtype": self._layer.dtype, "parallel": self._parallel, "out": out}
+        if _elsewhere(fields[0], self._grid):
+            return apply_c(dn, *self.c(fields[0]), offset, **stored)
+        return harmonise(dn, patches(fields, self._layer.bands, self._grid.x, self._grid.y, **self._looks), offset, **stored)
+
+    def c(self, field: CField | NbarStatus) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8]]:
+        """c at the grid's pixel centres, (band, y, x), and the status per band."""
+        bands, grid = self._layer.bands, self._grid
+        if not isinstance(field, CField):
+            return np.full((len(bands), *grid.shape), np.nan, np.float32), np.full(len(bands), int(field), np.int8)
+        x, y = (grid.x, grid.y) if field.angles.epsg == grid.epsg else self._centers(field.angles.epsg)
+        return field.c(bands, x, y, **self._looks)
 
 
 def _offsets(layer: Sentinel2, item: Item) -> npt.NDArray[np.float64]:
@@ -158,15 +188,6 @@ def _scale(layer: Sentinel2, item: Item) -> float:
             f"The bands of item {item.id} have scales {sorted(scales)}", remedy="Read them in layers of one scale each", item_id=item.id
         )
     return scales.pop()
-
-
-def _c(layer: Sentinel2, field: CField | NbarStatus, request: LayerRequest) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8]]:
-    """c at the grid's pixel centres, (band, y, x), and the status per band."""
-    if not isinstance(field, CField):
-        shape = (len(layer.bands), *request.grid.shape)
-        return np.full(shape, np.nan, np.float32), np.full(len(layer.bands), int(field), np.int8)
-    x, y = centers(field, request.grid)
-    return field.c(layer.bands, x, y, detectors=layer.nbar.detectors, target=layer.nbar.target_sun_zenith)
 
 
 @contextmanager

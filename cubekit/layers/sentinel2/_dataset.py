@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from cubekit.layers.sentinel2._scenes import Scene
 from cubekit.nbar import CField, NbarStatus, angles_at, status_attrs
 from cubekit.read import ReadStatus
 from cubekit.reflectance import PixelStatus, SceneClass
+from cubekit.typing import Float2D
 
 if TYPE_CHECKING:
     from cubekit.layers.sentinel2 import Sentinel2
@@ -132,7 +134,8 @@ def _cloud_attrs(layer: Sentinel2) -> dict[str, Any]:
 def _scene_coords(scenes: Sequence[Scene], offset: npt.NDArray[np.float64], angles: Angles, grid: Grid) -> dict[str, Any]:
     items = [scene.items[0] for scene in scenes]
     lon, lat = grid.center_lonlat
-    view = [_view(angles[item_key(item)], grid) for item in items]
+    center = cache(grid.center_in)
+    view = [_view(angles[item_key(item)], center) for item in items]
     sun = [a if np.isfinite(a) else _number(item.sun_zenith) for (a, _), item in zip(view, items, strict=True)]
     zenith = [b if np.isfinite(b) else _number(item.view_zenith) for (_, b), item in zip(view, items, strict=True)]
     degrees = {
@@ -185,11 +188,11 @@ def _offset(by_band: npt.NDArray[np.float64]) -> tuple[Any, ...]:
     return ("time", "band"), np.concatenate([whole, np.zeros_like(whole[:, :1])], axis=1), attrs
 
 
-def _view(field: CField | NbarStatus, grid: Grid) -> tuple[float, float]:
-    """(sun, view) zenith at the centre of the grid, NaN where the metadata does not tell."""
+def _view(field: CField | NbarStatus, center: Callable[[int], tuple[Float2D, Float2D]]) -> tuple[float, float]:
+    """(sun, view) zenith at the centre of the grid (by EPSG code), NaN where the metadata does not tell."""
     if not isinstance(field, CField):
         return np.nan, np.nan
-    x, y = grid.center_in(field.angles.epsg)
+    x, y = center(field.angles.epsg)
     sun, view, _ = angles_at(field, next(iter(field.views), "B08"), x, y)
     return float(sun[0, 0]), float(view[0, 0])
 
