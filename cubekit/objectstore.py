@@ -76,27 +76,39 @@ def check_slashes(path: str) -> None:
 
 
 def check_writable(folder: str, options: Mapping[str, Any] | None = None) -> None:
-    """List in a folder, put one small object there and remove it again.
+    """List in a folder, put one small object there, see that it is not put again on the condition that it is not there, and remove it.
 
     Raises
     ------
     CommitError, AccessDeniedError
-        Where one of these fails; within seconds.
+        Where one of these fails, within seconds, or where the store does not heed conditions: two writers of a cube would both win.
     """
-    from obstore.exceptions import BaseError
+    from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
     key = f".{uuid.uuid4().hex}.probe"
     store = object_store(folder, options, hasty=True)
     steps: dict[str, Callable[[], object]] = {
         "list": lambda: next(iter(store.list(prefix=key, chunk_size=1)), None),
-        "write to": lambda: store.put(key, b""),
+        "write to": lambda: store.put(key, b"", mode="create"),
+        "write twice to": lambda: store.put(key, b"", mode="create"),
         "delete from": lambda: store.delete(key),
     }
+    heeds = False
     for doing, step in steps.items():
         try:
             step()
+        except (AlreadyExistsError, PreconditionError) as error:
+            if doing != "write twice to":
+                raise store_error(error, doing, folder) from error
+            heeds = True
         except (BaseError, OSError) as error:
             raise store_error(error, doing, folder) from error
+    if not heeds:
+        raise CommitError(
+            f"The store of {folder} puts an object that is there already on the condition that it is not (If-None-Match: *)",
+            remedy="Two writers of a cube would both win: write elsewhere, or update the store",
+            target=folder,
+        )
 
 
 def store_error(error: Exception, doing: str, url: str, kind: type[CubekitError] = CommitError) -> CubekitError:

@@ -42,6 +42,7 @@ class Lease:
         self._key = f".{location.name}.lock"
         self._owner = {"host": socket.gethostname(), "pid": os.getpid(), "token": uuid.uuid4().hex}
         self._stop = threading.Event()
+        self._count = 0
         self.taken_over = False
         deadline = time.monotonic() + timeout
         while not self._acquire():
@@ -69,12 +70,24 @@ class Lease:
                 self._bucket.delete(self._key)
 
     def _body(self) -> bytes:
-        return json.dumps({**self._owner, "seconds": self._seconds}).encode()
+        # No two are alike: many stores make the ETag of the content, and who takes a lease over must not mistake a renewed one for the old.
+        self._count += 1
+        return json.dumps({**self._owner, "seconds": self._seconds, "count": self._count}).encode()
 
     def _put(self, mode: Any) -> None:
         start = time.monotonic()
         self._etag = self._bucket.put(self._key, self._body(), mode=mode)["e_tag"]
         self._until = start + self._seconds
+
+    def _replace(self, etag: str) -> None:
+        """Put the lease in the place of one that has this ETag still."""
+        try:
+            self._put({"e_tag": etag})
+        except PreconditionError:
+            # Ceph 16 wants the ETag of a put without the quotes that it gives it with. The condition is the same.
+            if self._bucket.head(self._key)["e_tag"] != etag:
+                raise
+            self._put({"e_tag": etag.strip('"')})
 
     def _acquire(self) -> bool:
         try:
@@ -89,7 +102,7 @@ class Lease:
             owner = json.loads(bytes(found.bytes()))
             if not _dead_here(owner) and self._age(found.meta) <= float(owner.get("seconds", 0)) + _MARGIN:
                 return False
-            self._put({"e_tag": found.meta["e_tag"]})
+            self._replace(found.meta["e_tag"])
             self.taken_over = True
             return True
         except (FileNotFoundError, PreconditionError, AlreadyExistsError):
@@ -100,13 +113,15 @@ class Lease:
         key = f"{self._key}.now"
         self._bucket.put(key, b"")
         now = self._bucket.head(key)["last_modified"]
-        self._bucket.delete(key)
+        # Of several who delete it at once, Ceph 16 tells some of an unknown error.
+        with contextlib.suppress(BaseError, OSError):
+            self._bucket.delete(key)
         return float((now - meta["last_modified"]).total_seconds())
 
     def _renew(self) -> None:
         while not self._stop.wait(self._seconds / 4):
             try:
-                self._put({"e_tag": self._etag})
+                self._replace(self._etag)
             except (PreconditionError, FileNotFoundError):
                 self._until = 0.0
                 return
