@@ -108,6 +108,7 @@ def check_writable(folder: str, options: Mapping[str, Any] | None = None) -> Non
             f"The store of {folder} puts an object that is there already on the condition that it is not (If-None-Match: *)",
             remedy="Two writers of a cube would both win: write elsewhere, or update the store",
             target=folder,
+            storage=True,
         )
 
 
@@ -128,16 +129,19 @@ def store_error(error: Exception, doing: str, url: str, kind: type[CubekitError]
     from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
     said = first_line(error)
+    # Whoever does many things there can tell that it is not the thing's fault.
+    storage = {"storage": True} if kind is CommitError else {}
     found = re.search(r"(?:<Code>|\(code: )(\w+)", str(error))
     code = found[1] if found else ""
     remedy = _REMEDIES.get(code, "")
     if isinstance(error, (PermissionDeniedError, UnauthenticatedError)) or code == "AccessDenied" or "403 Forbidden: <" in said:
         remedy = remedy or "Set credentials in the environment that may list, read, write and delete there"
-        return AccessDeniedError(f"Not allowed to {doing} {url}{f' ({code})' if code else ''}", remedy=remedy)
+        return AccessDeniedError(f"Not allowed to {doing} {url}{f' ({code})' if code else ''}", remedy=remedy, **storage)
     # Without credentials the client asks the metadata service of a cloud machine for some.
     if "169.254." in said or "metadata.google.internal" in said:
         names = _CREDENTIALS.get(url.partition(":")[0], "them")
-        return AccessDeniedError(f"No credentials for {url}", remedy=f"Set {names} in the environment; files of other tools are not read")
+        remedy = f"Set {names} in the environment; files of other tools are not read"
+        return AccessDeniedError(f"No credentials for {url}", remedy=remedy, **storage)
     if code == "NoSuchBucket" or (isinstance(error, FileNotFoundError) and doing == "write to"):
         said, remedy = "there is no such bucket", _REMEDIES["NoSuchBucket"]
     elif "error sending request" in said:
@@ -145,7 +149,7 @@ def store_error(error: Exception, doing: str, url: str, kind: type[CubekitError]
         remedy = "Check AWS_ENDPOINT_URL and the network" if url.startswith("s3://") else "Check the network"
     elif "incorrectly configured region" in said:
         remedy = _REMEDIES["PermanentRedirect"]
-    return kind(f"Cannot {doing} {url}: {said}", remedy=remedy or "Check the URL and the store, and try again", target=url)
+    return kind(f"Cannot {doing} {url}: {said}", remedy=remedy or "Check the URL and the store, and try again", target=url, **storage)
 
 
 def _host(said: str) -> str:
