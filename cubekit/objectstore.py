@@ -25,7 +25,9 @@ _REMEDIES = {
     "NoSuchBucket": "Create it, or correct the URL or AWS_ENDPOINT_URL",
     "PermanentRedirect": "Set AWS_REGION to the region of the bucket",
     "RequestTimeTooSkewed": "Set the clock of this machine",
+    "QuotaExceeded": "Make room there, or raise the quota",
     "SignatureDoesNotMatch": "Correct AWS_SECRET_ACCESS_KEY",
+    "UserSuspended": "Ask who runs the store to enable the user of these keys",
 }
 """What to do, by the code in the answer of an S3 store."""
 
@@ -134,6 +136,8 @@ def store_error(error: Exception, doing: str, url: str, kind: type[CubekitError]
     found = re.search(r"(?:<Code>|\(code: )(\w+)", str(error))
     code = found[1] if found else ""
     remedy = _REMEDIES.get(code, "")
+    if code == "QuotaExceeded":  # says 403, as if it were about credentials
+        return kind(f"No space left: cannot {doing} {url} ({code})", remedy=remedy, target=url, **storage)
     if isinstance(error, (PermissionDeniedError, UnauthenticatedError)) or code == "AccessDenied" or "403 Forbidden: <" in said:
         remedy = remedy or "Set credentials in the environment that may list, read, write and delete there"
         return AccessDeniedError(f"Not allowed to {doing} {url}{f' ({code})' if code else ''}", remedy=remedy, **storage)

@@ -75,19 +75,32 @@ class Lease:
         return json.dumps({**self._owner, "seconds": self._seconds, "count": self._count}).encode()
 
     def _put(self, mode: Any) -> None:
-        start = time.monotonic()
-        self._etag = self._bucket.put(self._key, self._body(), mode=mode)["e_tag"]
-        self._until = start + self._seconds
+        self._sent, self._last = time.monotonic(), self._body()
+        self._hold(self._bucket.put(self._key, self._last, mode=mode)["e_tag"])
+
+    def _hold(self, etag: str) -> None:
+        self._etag, self._until = etag, self._sent + self._seconds
+
+    def _landed(self, etag: str, content: bytes) -> bool:
+        """Whether what was refused is there all the same: the client puts again what it got no answer for, and meets itself."""
+        if content == self._last:
+            self._hold(etag)
+        return content == self._last
 
     def _replace(self, etag: str) -> None:
         """Put the lease in the place of one that has this ETag still."""
-        try:
-            self._put({"e_tag": etag})
-        except PreconditionError:
-            # Ceph 16 wants the ETag of a put without the quotes that it gives it with. The condition is the same.
-            if self._bucket.head(self._key)["e_tag"] != etag:
-                raise
-            self._put({"e_tag": etag.strip('"')})
+        # Ceph 16 wants the ETag of a put without the quotes that it gives it with. The condition is the same.
+        ways = [etag, etag.strip('"')]
+        while ways:
+            try:
+                self._put({"e_tag": ways.pop(0)})
+                return
+            except PreconditionError:
+                found = self._bucket.get(self._key)
+                if self._landed(found.meta["e_tag"], bytes(found.bytes())):
+                    return
+                if found.meta["e_tag"] != etag or not ways:
+                    raise
 
     def _acquire(self) -> bool:
         try:
@@ -99,7 +112,10 @@ class Lease:
     def _take_over(self) -> bool:
         try:
             found = self._bucket.get(self._key)
-            owner = json.loads(bytes(found.bytes()))
+            content = bytes(found.bytes())
+            if self._landed(found.meta["e_tag"], content):
+                return True
+            owner = json.loads(content)
             if not _dead_here(owner) and self._age(found.meta) <= float(owner.get("seconds", 0)) + _MARGIN:
                 return False
             self._replace(found.meta["e_tag"])
@@ -183,9 +199,11 @@ class RemoteAttempt:
             try:
                 self._bucket.put(f"{self._place}/{ROOT_KEY}", root, mode="create")
             except (AlreadyExistsError, PreconditionError) as error:
-                self._beaten = True
-                message = f"{self._location.url} was committed by another process"
-                raise CommitError(message, remedy="Allow to overwrite it, or keep it", target=self._location.url) from error
+                # The client puts again what it got no answer for, and meets itself.
+                if bytes(self._bucket.get(f"{self._place}/{ROOT_KEY}").bytes()) != root:
+                    self._beaten = True
+                    message = f"{self._location.url} was committed by another process"
+                    raise CommitError(message, remedy="Allow to overwrite it, or keep it", target=self._location.url) from error
             self._committed = not self._replace
             if self._replace:
                 lease.check()

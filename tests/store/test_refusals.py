@@ -87,6 +87,8 @@ def test_a_missing_bucket_is_named(bucket: str) -> None:
         (403, "InvalidAccessKeyId", AccessDeniedError, r"\(InvalidAccessKeyId\).* Correct AWS_ACCESS_KEY_ID"),
         (403, "SignatureDoesNotMatch", AccessDeniedError, "Correct AWS_SECRET_ACCESS_KEY"),
         (403, "RequestTimeTooSkewed", AccessDeniedError, "Set the clock"),
+        (403, "UserSuspended", AccessDeniedError, "Ask who runs the store"),
+        (403, "QuotaExceeded", CommitError, r"No space left: cannot list s3://b/x \(QuotaExceeded\)\. Make room there, or raise the quota"),
         (301, "PermanentRedirect", CommitError, "Set AWS_REGION"),
         (400, "AuthorizationHeaderMalformed", CommitError, "Set AWS_REGION"),
         (503, "SlowDown", CommitError, "Cannot list s3://b/x: .*503"),

@@ -149,6 +149,37 @@ def test_a_renewed_lease_is_not_mistaken_for_the_old(bucket: str) -> None:
     lease.release()
 
 
+def test_a_client_that_puts_twice_for_want_of_an_answer_meets_itself(
+    bucket: str, tree: xr.DataTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its lease nor its commit is then another's."""
+    inside, refused = Location.bucket, []
+
+    class Stutters:
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.inner, name)
+
+        def put(self, key: str, data: bytes, **options: Any) -> Any:
+            answer = self.inner.put(key, data, **options)
+            if not options:
+                return answer
+            refused.append(key)
+            return self.inner.put(key, data, **options)
+
+    monkeypatch.setattr(Location, "bucket", lambda self, **options: Stutters(inside(self, **options)))
+    lease = _remote.Lease(Location.parse(f"{bucket}/other.zarr"), Location.parse(f"{bucket}/other.zarr").bucket(), 0.0)
+    lease._replace(lease._etag)
+    lease.check()
+    lease.release()
+    url = write_cube(tree, f"{bucket}/cube.zarr")
+    assert content_digest(url, recompute=True) == content_digest(url)
+    assert {".other.zarr.lock", ".cube.zarr.lock", "cube.zarr/zarr.json"} <= set(refused)
+    assert not hidden(bucket)
+
+
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_clocks_of_writers_need_not_agree(bucket: str, tree: xr.DataTree, monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
     """What counts is the store's clock: a writer on a machine whose own is wrong is neither robbed nor waited for."""
