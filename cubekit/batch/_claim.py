@@ -39,14 +39,12 @@ class Claim:
 
     Parameters
     ----------
-    folder
-        Of the batch.
     jobs
         The plan, or the shard of it, whose sites are claimed.
     """
 
-    def __init__(self, folder: BatchFolder, jobs: Plan) -> None:
-        self._folder, self._ids, self._root = folder, [job.id for job in jobs], jobs.root
+    def __init__(self, jobs: Plan) -> None:
+        self._folder, self._ids, self._root = BatchFolder(jobs.root, hasty=True), [job.id for job in jobs], jobs.root
         self._token, self._state = uuid.uuid4().hex, "asking"
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="cubekit-claim", daemon=True)

@@ -254,7 +254,7 @@ def run(
     began = time.monotonic()
     folder = open_folder(jobs.root)
     folder.check()
-    with Claim(folder, jobs) as claim:
+    with Claim(jobs) as claim:
         why = reasons(jobs, folder, only_failed=options.only_failed)
         todo = [job for job in jobs if job.id in why][: options.limit]
         skipped = len(jobs) - len(why) if not options.only_failed else 0

@@ -52,7 +52,7 @@ def leave(jobs, host, pid, sign=b"running 7"):
 
 def test_a_second_run_is_told_of_the_first(jobs):
     who = rf"4 of these 4 sites are being done in .* by another run: process {os.getpid()} on {socket.gethostname()} since 20.*Z\. Wait"
-    with Claim(open_folder(jobs.root), jobs) as first:
+    with Claim(jobs) as first:
         with pytest.raises(CommitError, match=who):
             go(jobs)
         assert not first.lost
@@ -64,15 +64,30 @@ def test_a_second_run_is_told_of_the_first(jobs):
 
 def test_an_object_store_has_claims_too(recipe, sites, bucket):
     jobs = plan(recipe, sites("a", "b"), f"{bucket}/x")
-    with Claim(open_folder(jobs.root), jobs), pytest.raises(CommitError, match="2 of these 2 sites are being done"):
+    with Claim(jobs), pytest.raises(CommitError, match="2 of these 2 sites are being done"):
         go(jobs)
     leave(jobs, "elsewhere", 1)
     assert go(jobs).counts == {"built": 2}
     assert left(jobs) == []
 
 
+def test_a_run_that_was_taken_for_dead_stops(recipe, sites, bucket):
+    jobs = plan(recipe, sites(*[f"slow-{number}" for number in range(12)]), f"{bucket}/x")
+    folder = open_folder(jobs.root)
+
+    def take_over(progress):
+        if progress.built == 1:
+            folder.delete(next(f"runs/{name}" for name in folder.names("runs") if name.endswith(".json")))
+
+    report = run(jobs, SERIAL, build=batch_builders.build, describe="", progress=take_over)
+    assert "another run took this one for dead" in report.gave_up
+    assert (report.exit_code, report.interrupted) == (3, False)
+    assert 2 <= len(report.outcomes) <= 6
+    assert left(jobs) == []
+
+
 def test_parts_of_a_batch_run_together(jobs):
-    with Claim(open_folder(jobs.root), jobs.shard(1, 2)):
+    with Claim(jobs.shard(1, 2)):
         assert go(jobs.shard(2, 2)).counts == {"built": 2}
         with pytest.raises(CommitError, match="2 of these 4 sites"):
             go(jobs)
@@ -128,7 +143,7 @@ def test_of_many_that_begin_at_once_one_runs(jobs):
     def begin():
         barrier.wait()
         try:
-            with Claim(open_folder(jobs.root), jobs) as claim:
+            with Claim(jobs) as claim:
                 got.append(claim)
                 over.wait(60)
         except CommitError as error:
