@@ -9,7 +9,7 @@ export UV_PYTHON_DOWNLOADS = never
 # What is imported is compiled once, not by every process of a test run.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-slow test-lowest lint types imports docs docs-serve package bench-smoke bench lock clean
+.PHONY: demo test test-slow test-ceph test-lowest lint types imports docs docs-serve package bench-smoke bench lock clean
 
 demo: $(VENV)/.run
 	$(BIN)/cubekit demo --out build/demo
@@ -18,7 +18,11 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n logical --dist loadfile
 
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow --timeout=1800
+	$(BIN)/python -m pytest -m "slow and not ceph" --timeout=1800
+
+# The S3 tests again, on a Ceph cluster that they start: apt-get install --no-install-recommends ceph-mon ceph-osd radosgw ceph-common
+test-ceph: $(VENV)/.dev
+	$(BIN)/python -m pytest -m ceph -rs --timeout=1800
 
 # With the lowest versions that pyproject.toml allows, in an environment of its own.
 test-lowest: $(VENV)/bin/uv

@@ -25,7 +25,9 @@ _REMEDIES = {
     "NoSuchBucket": "Create it, or correct the URL or AWS_ENDPOINT_URL",
     "PermanentRedirect": "Set AWS_REGION to the region of the bucket",
     "RequestTimeTooSkewed": "Set the clock of this machine",
+    "QuotaExceeded": "Make room there, or raise the quota",
     "SignatureDoesNotMatch": "Correct AWS_SECRET_ACCESS_KEY",
+    "UserSuspended": "Ask who runs the store to enable the user of these keys",
 }
 """What to do, by the code in the answer of an S3 store."""
 
@@ -76,27 +78,40 @@ def check_slashes(path: str) -> None:
 
 
 def check_writable(folder: str, options: Mapping[str, Any] | None = None) -> None:
-    """List in a folder, put one small object there and remove it again.
+    """List in a folder, put one small object there, see that it is not put again on the condition that it is not there, and remove it.
 
     Raises
     ------
     CommitError, AccessDeniedError
-        Where one of these fails; within seconds.
+        Where one of these fails, within seconds, or where the store does not heed conditions: two writers of a cube would both win.
     """
-    from obstore.exceptions import BaseError
+    from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
     key = f".{uuid.uuid4().hex}.probe"
     store = object_store(folder, options, hasty=True)
     steps: dict[str, Callable[[], object]] = {
         "list": lambda: next(iter(store.list(prefix=key, chunk_size=1)), None),
-        "write to": lambda: store.put(key, b""),
+        "write to": lambda: store.put(key, b"", mode="create"),
+        "write twice to": lambda: store.put(key, b"", mode="create"),
         "delete from": lambda: store.delete(key),
     }
+    heeds = False
     for doing, step in steps.items():
         try:
             step()
+        except (AlreadyExistsError, PreconditionError) as error:
+            if doing != "write twice to":
+                raise store_error(error, doing, folder) from error
+            heeds = True
         except (BaseError, OSError) as error:
             raise store_error(error, doing, folder) from error
+    if not heeds:
+        raise CommitError(
+            f"The store of {folder} puts an object that is there already on the condition that it is not (If-None-Match: *)",
+            remedy="Two writers of a cube would both win: write elsewhere, or update the store",
+            target=folder,
+            storage=True,
+        )
 
 
 def store_error(error: Exception, doing: str, url: str, kind: type[CubekitError] = CommitError) -> CubekitError:
@@ -116,16 +131,21 @@ def store_error(error: Exception, doing: str, url: str, kind: type[CubekitError]
     from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
     said = first_line(error)
+    # Whoever does many things there can tell that it is not the thing's fault.
+    storage = {"storage": True} if kind is CommitError else {}
     found = re.search(r"(?:<Code>|\(code: )(\w+)", str(error))
     code = found[1] if found else ""
     remedy = _REMEDIES.get(code, "")
+    if code == "QuotaExceeded":  # says 403, as if it were about credentials
+        return kind(f"No space left: cannot {doing} {url} ({code})", remedy=remedy, target=url, **storage)
     if isinstance(error, (PermissionDeniedError, UnauthenticatedError)) or code == "AccessDenied" or "403 Forbidden: <" in said:
         remedy = remedy or "Set credentials in the environment that may list, read, write and delete there"
-        return AccessDeniedError(f"Not allowed to {doing} {url}{f' ({code})' if code else ''}", remedy=remedy)
+        return AccessDeniedError(f"Not allowed to {doing} {url}{f' ({code})' if code else ''}", remedy=remedy, **storage)
     # Without credentials the client asks the metadata service of a cloud machine for some.
     if "169.254." in said or "metadata.google.internal" in said:
         names = _CREDENTIALS.get(url.partition(":")[0], "them")
-        return AccessDeniedError(f"No credentials for {url}", remedy=f"Set {names} in the environment; files of other tools are not read")
+        remedy = f"Set {names} in the environment; files of other tools are not read"
+        return AccessDeniedError(f"No credentials for {url}", remedy=remedy, **storage)
     if code == "NoSuchBucket" or (isinstance(error, FileNotFoundError) and doing == "write to"):
         said, remedy = "there is no such bucket", _REMEDIES["NoSuchBucket"]
     elif "error sending request" in said:
@@ -133,7 +153,7 @@ def store_error(error: Exception, doing: str, url: str, kind: type[CubekitError]
         remedy = "Check AWS_ENDPOINT_URL and the network" if url.startswith("s3://") else "Check the network"
     elif "incorrectly configured region" in said:
         remedy = _REMEDIES["PermanentRedirect"]
-    return kind(f"Cannot {doing} {url}: {said}", remedy=remedy or "Check the URL and the store, and try again", target=url)
+    return kind(f"Cannot {doing} {url}: {said}", remedy=remedy or "Check the URL and the store, and try again", target=url, **storage)
 
 
 def _host(said: str) -> str:

@@ -111,7 +111,7 @@ def run(
         return _dry(jobs, options.only_failed, limit, as_json)
     with batch_progress(quiet) as report:
         done = batch.run(jobs, options, progress=report)
-    merged = batch.merge(jobs.root, plan=None if shard else jobs, title=jobs.recipe.title) if merge else None
+    merged = batch.merge(jobs.root, plan=None if shard else jobs, title=jobs.recipe.title) if merge and not done.storage_failed else None
     _tell(done, merged.registry if merged else "", as_json)
     raise typer.Exit(done.exit_code or (3 if jobs.rejected else 0))
 
@@ -162,6 +162,7 @@ def _tell(done: BatchReport, registry: str, as_json: bool) -> None:
                 "bytes": sum(entry.bytes for entry in done.outcomes),
                 "interrupted": done.interrupted,
                 "gave_up": done.gave_up,
+                "storage_failed": done.storage_failed,
                 "registry": registry,
                 "failures": failures,
             }
@@ -171,7 +172,8 @@ def _tell(done: BatchReport, registry: str, as_json: bool) -> None:
     read = bytes_(sum(entry.bytes for entry in done.outcomes))
     stop = "; interrupted, run again to go on" if done.interrupted else ""
     if done.gave_up:
-        typer.echo(f"Error: {done.gave_up}. Try again later; what is built stays.", err=True)
+        later = "Then run again: what is left is done, " if done.storage_failed else "Try again later; "
+        typer.echo(f"Error: {done.gave_up.rstrip('.')}. {later}what is built stays.", err=True)
     typer.echo(f"{counts}; {done.skipped} were done before; {read} read in {span(done.seconds)}{stop}")
     if registry:
         typer.echo(f"Registry: {registry}")

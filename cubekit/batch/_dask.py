@@ -11,13 +11,14 @@ from importlib import import_module
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from cubekit.batch._folder import BatchFolder
 from cubekit.batch._jobs import Job
 from cubekit.batch._local import TICK, Settle
 from cubekit.batch._outcome import Outcome, Status, base
 from cubekit.batch._process import Limits, Stop, WorkerProcess
 from cubekit.batch._queue import JobQueue
 from cubekit.batch._task import Setup
-from cubekit.errors import InputError
+from cubekit.errors import CubekitError, InputError
 
 __all__ = ["run_dask", "run_in_child"]
 
@@ -102,6 +103,7 @@ class _Feed:
         self._fixed = (self._token, asdict(setup), limits.timeout, limits.memory)
         self._under_way: dict[Any, tuple[str, Job, int]] = {}
         self._ended: SimpleQueue[Any] = SimpleQueue()
+        self._folder: BatchFolder | None = BatchFolder(setup.root, hasty=True)
 
     def run(self) -> Generator[Outcome | None]:
         """Feed until nothing is left, or somebody stops it."""
@@ -144,7 +146,17 @@ class _Feed:
         if future not in self._under_way:  # given up for lost
             return None
         _, job, attempt = self._under_way.pop(future)
-        return self._settle(_outcome(future, job, attempt))
+        return self._settled(_outcome(future, job, attempt))
+
+    def _settled(self, outcome: Outcome) -> Outcome | None:
+        """Settle an outcome, and keep it where its worker could not: it is gone, or may not write there."""
+        settled = self._settle(outcome)
+        if settled is not None and (settled.storage or settled.status == Status.KILLED) and self._folder is not None:
+            try:
+                return self._folder.write_outcome(settled)
+            except (CubekitError, OSError):
+                self._folder = None  # not for us either: asked once, not once per site
+        return settled
 
     def _lost(self) -> Generator[Outcome | None]:
         """Settle the jobs of workers that are gone."""
@@ -153,7 +165,7 @@ class _Feed:
             if address not in addresses and not future.done():
                 del self._under_way[future]
                 self._client.cancel([future], force=True)
-                yield self._settle(_killed(job, attempt, f"the dask worker {address} is gone"))
+                yield self._settled(_killed(job, attempt, f"the dask worker {address} is gone"))
 
 
 def _check_version(client: Any) -> None:

@@ -33,6 +33,8 @@ class _Files(Protocol):
 
     def check(self) -> None: ...
 
+    def beat(self, key: str, content: bytes) -> None: ...
+
 
 class _LocalFiles:
     def __init__(self, root: str) -> None:
@@ -50,7 +52,7 @@ class _LocalFiles:
             os.replace(staged, path)
         except OSError as error:
             raise CommitError(
-                f"Cannot write {path}: {error.strerror}", remedy="Make room, or check the permissions", path=str(path)
+                f"Cannot write {path}: {error.strerror}", remedy="Make room, or check the permissions", path=str(path), storage=True
             ) from error
         finally:
             with suppress(OSError):
@@ -78,10 +80,14 @@ class _LocalFiles:
         self.put("probe", b"")
         self.delete("probe")
 
+    def beat(self, key: str, content: bytes) -> None:
+        # In place: on NFS, other machines might see a file that was replaced a minute late.
+        (self._root / key).write_bytes(content)
+
 
 class _ObjectFiles:
-    def __init__(self, root: str) -> None:
-        self._root, self._store = root, object_store(root)
+    def __init__(self, root: str, hasty: bool) -> None:
+        self._root, self._store = root, object_store(root, hasty=hasty)
 
     @contextmanager
     def _asking(self, what: str) -> Iterator[None]:
@@ -127,6 +133,9 @@ class _ObjectFiles:
     def check(self) -> None:
         check_writable(self._root)
 
+    def beat(self, key: str, content: bytes) -> None:
+        self.put(key, content)
+
 
 class BatchFolder:
     """Outcomes, items and registry of a batch; see `open_folder`.
@@ -135,11 +144,13 @@ class BatchFolder:
     ----------
     root
         Folder or URL.
+    hasty
+        Give an object store up after seconds instead of minutes.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, *, hasty: bool = False) -> None:
         self.root = root.rstrip("/") or "/"
-        self._files: _Files = _ObjectFiles(self.root) if "://" in self.root else _LocalFiles(self.root)
+        self._files: _Files = _ObjectFiles(self.root, hasty) if "://" in self.root else _LocalFiles(self.root)
 
     def write_outcome(self, outcome: Outcome) -> Outcome:
         """Keep an outcome, and the STAC item of a built cube; return the one that stands.
@@ -183,6 +194,18 @@ class BatchFolder:
     def get(self, key: str) -> bytes | None:
         """Read one file of the registry; None where there is none."""
         return self._files.get(key)
+
+    def names(self, folder: str) -> list[str]:
+        """Names of the files in a folder of the batch."""
+        return self._files.names(folder)
+
+    def exists(self, key: str) -> bool:
+        """Whether there is such a file."""
+        return self._files.exists(key)
+
+    def beat(self, key: str, content: bytes) -> None:
+        """Write a sign of life: a few bytes that others look at, and that need not be whole."""
+        self._files.beat(key, content)
 
     def items(self) -> Iterator[str]:
         """Ids of the item files."""

@@ -69,6 +69,8 @@ class Outcome:
         Host and process.
     retry_after
         Seconds that a throttling service asked to wait; None otherwise.
+    storage
+        How the place of the cubes itself failed, with what to do; empty where it did not.
     warnings
         Distinct warnings of the build.
     recipe_digest, content_digest
@@ -103,6 +105,7 @@ class Outcome:
     finished: str = ""
     worker: str = ""
     retry_after: float | None = None
+    storage: str = ""
     warnings: tuple[str, ...] = ()
     recipe_digest: str = ""
     content_digest: str = ""
@@ -171,8 +174,14 @@ def failure(job: Job, error: BaseException, **more: Any) -> Outcome:
         remedy=error.remedy if isinstance(error, CubekitError) else "",
         trace=() if known and not error.__cause__ else trace(error),
         retry_after=_retry_after(error),
+        storage=storage_failure(error),
         **more,
     )
+
+
+def storage_failure(error: BaseException) -> str:
+    """How the place of the cubes failed, if it is that which an error tells."""
+    return redact(str(error))[:500] if isinstance(error, CubekitError) and error.context.get("storage") else ""
 
 
 def _status(error: BaseException) -> str:

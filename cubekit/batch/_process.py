@@ -16,7 +16,7 @@ from typing import Any
 
 from cubekit.batch._folder import open_folder
 from cubekit.batch._jobs import Job
-from cubekit.batch._outcome import Outcome, Status, base
+from cubekit.batch._outcome import Outcome, Status, base, storage_failure
 from cubekit.batch._task import Setup, now, resolve
 from cubekit.errors import CubekitError
 from cubekit.redact import redact
@@ -176,8 +176,8 @@ class WorkerProcess:
                 resolve(self._setup.sweep)(job.out)
         try:
             return open_folder(self._setup.root).write_outcome(outcome)
-        except (CubekitError, OSError):
-            return outcome
+        except (CubekitError, OSError) as error:
+            return replace(outcome, storage=storage_failure(error))
 
     def _last_words(self) -> tuple[str, ...]:
         if self._output is None:

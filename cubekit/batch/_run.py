@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from cubekit.batch._claim import Claim
 from cubekit.batch._folder import BatchFolder, open_folder
 from cubekit.batch._jobs import Job, Plan
 from cubekit.batch._local import run_processes, run_serial
@@ -30,6 +31,9 @@ _THROTTLED = 3
 
 _PATIENCE = 3
 """Jobs in a row that a service turned away for good, after which nobody asks it any more."""
+
+_LOST = 3
+"""Jobs in a row whose cubes or outcomes could not be kept, after which no other is begun."""
 
 _GRACE = 20.0
 """Seconds that running jobs have after SIGTERM, as batch systems send it before they kill."""
@@ -146,6 +150,8 @@ class BatchReport:
         Whether somebody stopped it.
     gave_up
         Why the run stopped itself, such as a catalogue that turns everybody away; empty if it did not.
+    storage_failed
+        Whether it stopped itself because nothing could be kept any more.
     """
 
     planned: int
@@ -154,6 +160,7 @@ class BatchReport:
     seconds: float
     interrupted: bool = False
     gave_up: str = ""
+    storage_failed: bool = False
 
     @property
     def counts(self) -> dict[str, int]:
@@ -241,32 +248,35 @@ def run(
     InputError
         For a builder that cannot be imported, or a scheduler that does not answer.
     CommitError, AccessDeniedError
-        Where the folder of the batch cannot be written.
+        Where the folder of the batch cannot be written, or another run does some of the sites at the moment.
     """
     options = options or RunOptions()
     began = time.monotonic()
     folder = open_folder(jobs.root)
     folder.check()
-    why = reasons(jobs, folder, only_failed=options.only_failed)
-    todo = [job for job in jobs if job.id in why][: options.limit]
-    skipped = len(jobs) - len(why) if not options.only_failed else 0
-    if not todo:
-        return BatchReport(len(jobs), skipped, (), time.monotonic() - began)
-    # Without a shared folder there is nothing that the first site of a tile could leave to the others.
-    settler = _Settler(todo, options, progress, _ALONE if _cache(jobs, options) else 0.0)
-    with tempfile.TemporaryDirectory(prefix="cubekit-batch-") as waiting, _signals(stop) as stopping:
-        setup = _setup(jobs, options, waiting, build, describe, sweep)
-        with closing(_execute(settler, setup, options, stopping)) as outcomes:
-            for outcome in outcomes:
-                settler.report(outcome)
-                if settler.gave_up:
-                    stopping.gently.set()
-                if stopping.gently.is_set():
-                    settler.queue.close()
-        ended = sum(outcome.status != Status.STOPPED for outcome in settler.outcomes)
-        interrupted = stopping.gently.is_set() and ended < len(todo) and not settler.gave_up
+    with Claim(jobs) as claim:
+        why = reasons(jobs, folder, only_failed=options.only_failed)
+        todo = [job for job in jobs if job.id in why][: options.limit]
+        skipped = len(jobs) - len(why) if not options.only_failed else 0
+        if not todo:
+            return BatchReport(len(jobs), skipped, (), time.monotonic() - began)
+        # Without a shared folder there is nothing that the first site of a tile could leave to the others.
+        settler = _Settler(todo, options, progress, _ALONE if _cache(jobs, options) else 0.0)
+        with tempfile.TemporaryDirectory(prefix="cubekit-batch-") as waiting, _signals(stop) as stopping:
+            setup = _setup(jobs, options, waiting, build, describe, sweep)
+            with closing(_execute(settler, setup, options, stopping)) as outcomes:
+                for outcome in outcomes:
+                    settler.report(outcome)
+                    if claim.lost:
+                        settler.give_up(claim.lost, storage=True)
+                    if settler.gave_up:
+                        stopping.gently.set()
+                    if stopping.gently.is_set():
+                        settler.queue.close()
+            ended = sum(outcome.status != Status.STOPPED for outcome in settler.outcomes)
+            interrupted = stopping.gently.is_set() and ended < len(todo) and not settler.gave_up
     return BatchReport(
-        len(jobs), skipped, tuple(settler.outcomes), time.monotonic() - began, interrupted and not settler.gave_up, settler.gave_up
+        len(jobs), skipped, tuple(settler.outcomes), time.monotonic() - began, interrupted, settler.gave_up, settler.storage_failed
     )
 
 
@@ -337,8 +347,8 @@ class _Settler:
         self._options, self._progress = options, progress
         self._sums: Counter[str] = Counter()
         self._began = time.monotonic()
-        self._turned_away = 0
-        self.gave_up = ""
+        self._turned_away = self._unkept = 0
+        self.gave_up, self.storage_failed = "", False
 
     def settle(self, outcome: Outcome) -> Outcome | None:
         """The outcome, or None where its job is tried again; called from any thread."""
@@ -352,8 +362,17 @@ class _Settler:
         self.queue.done(self._jobs[outcome.id])
         self._turned_away = self._turned_away + 1 if outcome.retry_after is not None else 0
         if self._turned_away >= _PATIENCE:
-            self.gave_up = f"{_PATIENCE} sites in a row were turned away: {outcome.message}"
+            self.give_up(f"{_PATIENCE} sites in a row were turned away: {outcome.message}")
+        self._unkept = self._unkept + 1 if outcome.storage else 0
+        if self._unkept >= _LOST:
+            self.give_up(f"{_LOST} sites in a row could not be kept: {outcome.storage}", storage=True)
         return replace(outcome, item={})
+
+    def give_up(self, why: str, *, storage: bool = False) -> None:
+        """Begin no other job; the first reason stands."""
+        if not self.gave_up:
+            self.gave_up, self.storage_failed = why, storage
+            self.queue.close()
 
     def report(self, outcome: Outcome | None) -> None:
         """Count a settled outcome (None: a sign of life) and tell the caller."""

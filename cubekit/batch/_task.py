@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cubekit.batch._folder import BatchFolder, open_folder
 from cubekit.batch._jobs import Job, effective_recipe
-from cubekit.batch._outcome import Outcome, Status, base, failure
+from cubekit.batch._outcome import Outcome, Status, base, failure, storage_failure
 from cubekit.errors import CubekitError, InputError
 from cubekit.recipe import Recipe, parse_recipe
 from cubekit.redact import redact
@@ -157,10 +157,13 @@ class Task:
             warnings=tuple(dict.fromkeys(redact(str(entry.message))[:300] for entry in caught if _ours(entry)))[:10],
         )
         try:
-            return self._folder.write_outcome(outcome)
+            folder = BatchFolder(self._folder.root, hasty=True) if outcome.storage else self._folder
+            return folder.write_outcome(outcome)
         except (CubekitError, OSError) as error:
             # The disk that could not hold the outcome: the caller still hears of it.
-            return replace(failure(job, error), attempts=attempt, started=started, finished=now()) if outcome.built else outcome
+            if outcome.built:
+                outcome = replace(failure(job, error), attempts=attempt, started=started, finished=now())
+            return replace(outcome, storage=outcome.storage or storage_failure(error))
 
     def _built(self, job: Job) -> Outcome:
         from cubekit.batch._item import stac_item

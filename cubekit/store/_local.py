@@ -22,6 +22,8 @@ from cubekit.store._flush import Flusher, flush_one
 __all__ = ["LocalAttempt", "check_local", "restore_interrupted", "sweep_local"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_PLACE = {*_FULL, errno.EACCES, errno.EIO, errno.ENODEV, errno.ENOENT, errno.ENOTCONN, errno.EPERM, errno.EROFS, errno.ESTALE}
+"""What is the matter with the place, not with the cube."""
 _TOKEN = re.compile(r"[0-9a-f]{12}")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
@@ -216,7 +218,9 @@ def _check_parent(location: Location) -> None:
     if not parent.is_dir():
         raise CommitError(f"{parent} is no folder, so {location.url} cannot be written", remedy="Choose another place", target=location.url)
     if not os.access(parent, os.W_OK | os.X_OK):
-        raise CommitError(f"{parent} is not writable for this user", remedy="Choose another place, or change its mode", target=location.url)
+        raise CommitError(
+            f"{parent} is not writable for this user", remedy="Choose another place, or change its mode", target=location.url, storage=True
+        )
 
 
 def _exchange(stage: Path, target: Path) -> None:
@@ -262,4 +266,4 @@ def _failed(location: Location, error: OSError) -> CommitError:
         message, remedy = f"No space left for {location.url} ({error.strerror})", "Free some space or write elsewhere; nothing was kept"
     else:
         message, remedy = f"Cannot write {location.url}: {error.strerror or error}", "Check that the folder exists and may be written"
-    return CommitError(message, remedy=remedy, target=location.url, errno=error.errno)
+    return CommitError(message, remedy=remedy, target=location.url, errno=error.errno, storage=error.errno in _PLACE)

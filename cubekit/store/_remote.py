@@ -42,6 +42,7 @@ class Lease:
         self._key = f".{location.name}.lock"
         self._owner = {"host": socket.gethostname(), "pid": os.getpid(), "token": uuid.uuid4().hex}
         self._stop = threading.Event()
+        self._count = 0
         self.taken_over = False
         deadline = time.monotonic() + timeout
         while not self._acquire():
@@ -69,12 +70,37 @@ class Lease:
                 self._bucket.delete(self._key)
 
     def _body(self) -> bytes:
-        return json.dumps({**self._owner, "seconds": self._seconds}).encode()
+        # No two are alike: many stores make the ETag of the content, and who takes a lease over must not mistake a renewed one for the old.
+        self._count += 1
+        return json.dumps({**self._owner, "seconds": self._seconds, "count": self._count}).encode()
 
     def _put(self, mode: Any) -> None:
-        start = time.monotonic()
-        self._etag = self._bucket.put(self._key, self._body(), mode=mode)["e_tag"]
-        self._until = start + self._seconds
+        self._sent, self._last = time.monotonic(), self._body()
+        self._hold(self._bucket.put(self._key, self._last, mode=mode)["e_tag"])
+
+    def _hold(self, etag: str) -> None:
+        self._etag, self._until = etag, self._sent + self._seconds
+
+    def _landed(self, etag: str, content: bytes) -> bool:
+        """Whether what was refused is there all the same: the client puts again what it got no answer for, and meets itself."""
+        if content == self._last:
+            self._hold(etag)
+        return content == self._last
+
+    def _replace(self, etag: str) -> None:
+        """Put the lease in the place of one that has this ETag still."""
+        # Ceph 16 wants the ETag of a put without the quotes that it gives it with. The condition is the same.
+        ways = [etag, etag.strip('"')]
+        while ways:
+            try:
+                self._put({"e_tag": ways.pop(0)})
+                return
+            except PreconditionError:
+                found = self._bucket.get(self._key)
+                if self._landed(found.meta["e_tag"], bytes(found.bytes())):
+                    return
+                if found.meta["e_tag"] != etag or not ways:
+                    raise
 
     def _acquire(self) -> bool:
         try:
@@ -86,10 +112,13 @@ class Lease:
     def _take_over(self) -> bool:
         try:
             found = self._bucket.get(self._key)
-            owner = json.loads(bytes(found.bytes()))
+            content = bytes(found.bytes())
+            if self._landed(found.meta["e_tag"], content):
+                return True
+            owner = json.loads(content)
             if not _dead_here(owner) and self._age(found.meta) <= float(owner.get("seconds", 0)) + _MARGIN:
                 return False
-            self._put({"e_tag": found.meta["e_tag"]})
+            self._replace(found.meta["e_tag"])
             self.taken_over = True
             return True
         except (FileNotFoundError, PreconditionError, AlreadyExistsError):
@@ -100,13 +129,15 @@ class Lease:
         key = f"{self._key}.now"
         self._bucket.put(key, b"")
         now = self._bucket.head(key)["last_modified"]
-        self._bucket.delete(key)
+        # Of several who delete it at once, Ceph 16 tells some of an unknown error.
+        with contextlib.suppress(BaseError, OSError):
+            self._bucket.delete(key)
         return float((now - meta["last_modified"]).total_seconds())
 
     def _renew(self) -> None:
         while not self._stop.wait(self._seconds / 4):
             try:
-                self._put({"e_tag": self._etag})
+                self._replace(self._etag)
             except (PreconditionError, FileNotFoundError):
                 self._until = 0.0
                 return
@@ -168,9 +199,11 @@ class RemoteAttempt:
             try:
                 self._bucket.put(f"{self._place}/{ROOT_KEY}", root, mode="create")
             except (AlreadyExistsError, PreconditionError) as error:
-                self._beaten = True
-                message = f"{self._location.url} was committed by another process"
-                raise CommitError(message, remedy="Allow to overwrite it, or keep it", target=self._location.url) from error
+                # The client puts again what it got no answer for, and meets itself.
+                if bytes(self._bucket.get(f"{self._place}/{ROOT_KEY}").bytes()) != root:
+                    self._beaten = True
+                    message = f"{self._location.url} was committed by another process"
+                    raise CommitError(message, remedy="Allow to overwrite it, or keep it", target=self._location.url) from error
             self._committed = not self._replace
             if self._replace:
                 lease.check()

@@ -1,11 +1,5 @@
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
-
 import pytest
 
 from cubekit.recipe import parse_recipe
@@ -47,34 +41,3 @@ def state(tmp_path, monkeypatch):
     monkeypatch.setenv("CUBEKIT_TEST_STATE", str(folder))
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "CANARY0f3a9-environment")
     return folder
-
-
-@pytest.fixture(scope="session")
-def endpoint():
-    pytest.importorskip("moto")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=-3, stderr=-3)
-    try:
-        for _ in range(600):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.kill()
-        server.wait()
-
-
-@pytest.fixture
-def bucket(endpoint, monkeypatch):
-    settings = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "CANARY0f3a9", "AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true"}
-    for key, value in {**settings, "AWS_ENDPOINT_URL": endpoint}.items():
-        monkeypatch.setenv(key, value)
-    import boto3
-
-    name = f"batch-{os.urandom(4).hex()}"
-    boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket=name)
-    return f"s3://{name}"

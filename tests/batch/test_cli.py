@@ -76,6 +76,33 @@ def test_a_batch_from_the_first_look_to_the_registry(cubekit, files):
     assert (code, said) == (0, f"2 cubes, 1 failures; {out}/registry.parquet\n")
 
 
+def test_a_run_that_can_keep_nothing_says_why_and_makes_no_registry(cubekit, files):
+    recipe, sites, out = files
+    sites.write_text("id,lon,lat\n" + "".join(f"full-{number},12,{51 - number / 1000}\n" for number in range(5)))
+    code, said, err = cubekit("batch", recipe, sites, "-o", out, "--executor", "serial")
+    assert code == 3
+    assert "Error: 3 sites in a row could not be kept: No space left for" in err
+    assert "Free some space or write elsewhere; nothing was kept. Then run again: what is left is done, what is built stays." in err
+    assert said.startswith("3 failed; 0 were done before")
+    assert "Registry" not in said
+    assert not (out / "registry.parquet").exists()
+    sites.write_text(sites.read_text().replace("full-", "good-"))
+    code, said, _ = cubekit("batch", recipe, sites, "-o", out, "--executor", "serial", "--json", "-q")
+    assert (code, json.loads(said)["storage_failed"], json.loads(said)["counts"]) == (0, False, {"built": 5})
+
+
+def test_a_second_run_is_refused_by_name(cubekit, files, recipe):
+    from cubekit.batch._claim import Claim
+
+    recipe_file, sites, out = files
+    jobs = batch.plan(recipe, read_sites(sites), str(out))
+    batch.open_folder(jobs.root).check()
+    with Claim(jobs):
+        code, said, err = cubekit("batch", recipe_file, sites, "-o", out, "--executor", "serial")
+    assert (code, said) == (3, "")
+    assert f"3 of these 3 sites are being done in {out} by another run: process {os.getpid()} on " in " ".join(err.split())
+
+
 def test_shards_limits_and_retry_failed(cubekit, files):
     recipe, sites, out = files
     common = ("batch", recipe, sites, "-o", out, "--executor", "serial", "-q", "--json")

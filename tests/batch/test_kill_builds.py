@@ -73,18 +73,19 @@ def field(world, tmp_path):
 
 
 def cases():
-    for where in ("local", "s3", "dask"):
-        yield pytest.param(where, 2, 0, id=f"{where}-2", marks=() if where != "dask" else pytest.mark.slow)
+    for where in ("local", "moto", "ceph", "dask"):
+        marks = {"dask": [pytest.mark.slow], "ceph": [pytest.mark.ceph]}.get(where, [])
+        yield pytest.param(where, 2, 0, id=f"{where}-2", marks=marks)
         for part in range(2):
-            yield pytest.param(where, 10, 1 + part, id=f"{where}-10-{part}", marks=pytest.mark.slow)
+            yield pytest.param(where, 10, 1 + part, id=f"{where}-10-{part}", marks=[*marks, pytest.mark.slow])
 
 
 @pytest.mark.filterwarnings("ignore:.*sun zenith reaches:cubekit.errors.ScienceWarning")
 @pytest.mark.parametrize(("where", "moments", "seed"), cases())
-def test_builds_killed_at_seeded_moments(where, moments, seed, field, state, tmp_path, request):
+def test_builds_killed_at_seeded_moments(where, moments, seed, field, state, tmp_path, make_bucket):
     names = [f"s{number:02d}" for number in range(moments + 1)]
     batch = field(names)
-    root = f"{request.getfixturevalue('bucket')}/kill" if where == "s3" else tmp_path / "out"
+    root = f"{make_bucket(where)}/kill" if where in ("moto", "ceph") else tmp_path / "out"
     jobs = batch.plan(root)
     reference = {job.id: build_cube(effective(jobs, job), job.site, str(tmp_path / "reference" / f"{job.id}.zarr")).digest for job in jobs}
     clean = [path for site, path, _ in batch.asked() if site == names[0]]

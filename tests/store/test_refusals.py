@@ -15,7 +15,8 @@ from cubekit.errors import AccessDeniedError, CommitError, InputError
 from cubekit.objectstore import check_writable, store_error
 from cubekit.store import check_target, write_cube
 from cubekit.testing.cubes import tiny_cube
-from tests.store.conftest import SETTINGS, keys_of
+from tests.s3servers import SETTINGS
+from tests.store.conftest import keys_of
 
 Answers = Callable[..., None]
 
@@ -25,18 +26,22 @@ EMPTY = "<ListBucketResult><Name>b</Name><KeyCount>0</KeyCount><MaxKeys>1</MaxKe
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
-    """Makes the environment lead to a store that gives requests of one method, or all, one answer."""
+    """Makes the environment lead to a store that gives requests of one method, or all, one answer; else it heeds conditions, or not."""
     servers: list[ThreadingHTTPServer] = []
     for key, value in SETTINGS.items():
         monkeypatch.setenv(key, value)
 
-    def serve(status: int, body: str, method: str = "") -> None:
+    def serve(status: int, body: str, method: str = "", heeds: bool = True) -> None:
+        known: set[str] = set()
+
         class Refusing(BaseHTTPRequestHandler):
             def answer(self) -> None:
                 self.rfile.read(int(self.headers.get("content-length", 0)))
                 refused = method in ("", self.command)
                 said = (body if refused else EMPTY).encode()
-                self.send_response(status if refused else 200)
+                unmet = heeds and self.command == "PUT" and self.headers.get("if-none-match") == "*" and self.path in known
+                known.add(self.path)
+                self.send_response(status if refused else 412 if unmet else 200)
                 self.send_header("content-length", str(len(said)))
                 self.send_header("etag", '"1"')
                 self.end_headers()
@@ -82,6 +87,8 @@ def test_a_missing_bucket_is_named(bucket: str) -> None:
         (403, "InvalidAccessKeyId", AccessDeniedError, r"\(InvalidAccessKeyId\).* Correct AWS_ACCESS_KEY_ID"),
         (403, "SignatureDoesNotMatch", AccessDeniedError, "Correct AWS_SECRET_ACCESS_KEY"),
         (403, "RequestTimeTooSkewed", AccessDeniedError, "Set the clock"),
+        (403, "UserSuspended", AccessDeniedError, "Ask who runs the store"),
+        (403, "QuotaExceeded", CommitError, r"No space left: cannot list s3://b/x \(QuotaExceeded\)\. Make room there, or raise the quota"),
         (301, "PermanentRedirect", CommitError, "Set AWS_REGION"),
         (400, "AuthorizationHeaderMalformed", CommitError, "Set AWS_REGION"),
         (503, "SlowDown", CommitError, "Cannot list s3://b/x: .*503"),
@@ -102,6 +109,15 @@ def test_every_right_that_a_cube_needs_is_tried(answers: Answers, may_not: str, 
     """Keys that may read, or write but not list, or not delete, would fail at the commit or leave rubbish."""
     answers(403, "<Error><Code>AccessDenied</Code></Error>", may_not)
     with pytest.raises(AccessDeniedError, match=rf"Not allowed to {doing} s3://b/x \(AccessDenied\)"):
+        check_target("s3://b/x/cube.zarr")
+
+
+def test_a_store_that_does_not_heed_conditions_is_refused(answers: Answers) -> None:
+    """Two writers of a cube would both win."""
+    answers(200, "<DeleteResult><Deleted><Key>x/probe</Key></Deleted></DeleteResult>", "POST", heeds=False)
+    with pytest.raises(
+        CommitError, match=r"The store of s3://b/x puts an object that is there already .*If-None-Match: \*\)\. Two writers"
+    ):
         check_target("s3://b/x/cube.zarr")
 
 

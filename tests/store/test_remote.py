@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import threading
 import time
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from obstore.exceptions import PreconditionError
 from obstore.store import from_url
 
 from cubekit.cube import validate
@@ -107,6 +110,74 @@ def test_writers_without_a_common_lease_have_one_winner(bucket: str, tree: xr.Da
     first.abandon()
     assert location.get("zarr.json") == b"{}"
     second.abandon()
+
+
+@pytest.mark.parametrize("before", ["none", "expired"])
+def test_of_many_who_want_a_lease_one_gets_it(bucket: str, before: str) -> None:
+    location, writers = Location.parse(f"{bucket}/cube.zarr"), 8
+    for _ in range(10):
+        if before == "expired":
+            owner = {"host": "elsewhere", "pid": 1, "token": "x", "seconds": -3600}
+            location.bucket().put(".cube.zarr.lock", json.dumps(owner).encode())
+        barrier = threading.Barrier(writers)
+        got: list[_remote.Lease] = []
+
+        def want(barrier: threading.Barrier = barrier, got: list[_remote.Lease] = got) -> None:
+            bucket = location.bucket()
+            barrier.wait()
+            with contextlib.suppress(CommitError):
+                got.append(_remote.Lease(location, bucket, 0.0))
+
+        threads = [threading.Thread(target=want) for _ in range(writers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(got) == 1
+        got[0].release()
+        assert keys_of(bucket) == []
+
+
+def test_a_renewed_lease_is_not_mistaken_for_the_old(bucket: str) -> None:
+    """Else whoever read it just before the renewal would take it over from a living writer."""
+    location = Location.parse(f"{bucket}/cube.zarr")
+    lease = _remote.Lease(location, location.bucket(), 0.0)
+    old = lease._etag
+    lease._replace(old)
+    with pytest.raises(PreconditionError):
+        lease._replace(old)
+    lease.release()
+
+
+def test_a_client_that_puts_twice_for_want_of_an_answer_meets_itself(
+    bucket: str, tree: xr.DataTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its lease nor its commit is then another's."""
+    inside, refused = Location.bucket, []
+
+    class Stutters:
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.inner, name)
+
+        def put(self, key: str, data: bytes, **options: Any) -> Any:
+            answer = self.inner.put(key, data, **options)
+            if not options:
+                return answer
+            refused.append(key)
+            return self.inner.put(key, data, **options)
+
+    monkeypatch.setattr(Location, "bucket", lambda self, **options: Stutters(inside(self, **options)))
+    lease = _remote.Lease(Location.parse(f"{bucket}/other.zarr"), Location.parse(f"{bucket}/other.zarr").bucket(), 0.0)
+    lease._replace(lease._etag)
+    lease.check()
+    lease.release()
+    url = write_cube(tree, f"{bucket}/cube.zarr")
+    assert content_digest(url, recompute=True) == content_digest(url)
+    assert {".other.zarr.lock", ".cube.zarr.lock", "cube.zarr/zarr.json"} <= set(refused)
+    assert not hidden(bucket)
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
@@ -208,9 +279,10 @@ def test_an_endpoint_without_encryption_is_meant_so(bucket: str, monkeypatch: py
     assert open_cube(target).sizes["time"] == 3
 
 
-def test_options_may_replace_the_environment(bucket: str, s3_endpoint: str, tree: xr.DataTree, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_may_replace_the_environment(bucket: str, tree: xr.DataTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = os.environ["AWS_ENDPOINT_URL"]
     monkeypatch.delenv("AWS_ENDPOINT_URL")
-    options = {"endpoint": s3_endpoint, "client_options": {"allow_http": True}}
+    options = {"endpoint": address, "client_options": {"allow_http": True}}
     url = write_cube(tree, f"{bucket}/cube.zarr", storage_options=options)
     assert content_digest(url, storage_options=options) == content_digest(url, recompute=True, storage_options=options)
     assert open_cube(url, storage_options=options).sizes["x"] == 8
