@@ -46,7 +46,7 @@ def timed_build(recipe: Any, site: Any, out: str, *, overwrite: bool, session: A
     spent: dict[str, float] = {}
     watched = (
         (_pixels, "read_assets", "reading"), (_metadata, "read_bytes", "reading"),
-        (layer, "correct", "correcting"), (pipeline, "write_cube", "committing"),
+        (layer, "correct", "correcting"), (pipeline, "commit_cube", "committing"),
     )  # fmt: skip
 
     def timer(function: Any, what: str) -> Any:

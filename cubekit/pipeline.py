@@ -14,7 +14,7 @@ from cubekit.errors import NothingFoundError
 from cubekit.layers import Layer, LayerPlan, LayerRequest, Session, Tally
 from cubekit.recipe import Recipe
 from cubekit.site import Site
-from cubekit.store import check_target, content_digest, write_cube
+from cubekit.store import Committed, check_target, commit_cube
 
 __all__ = ["BuildResult", "build_cube", "plan_cube"]
 
@@ -47,14 +47,13 @@ def build_cube(recipe: Recipe, site: Site, out: str, *, overwrite: bool = False,
     target = check_target(out, overwrite=overwrite)
     request = LayerRequest(site, recipe.grid.around(site), recipe.time.range, session or Session(), Tally())
     with request.session.building(target) as own:
-        path, scenes = _built(recipe, replace(request, session=own), out, overwrite)
+        (path, digest), scenes = _built(recipe, replace(request, session=own), out, overwrite)
     cost, seconds = request.tally, round(time.perf_counter() - began, 3)
-    digest = content_digest(path)
     return BuildResult(path, digest, scenes, cost.holes, cost.requests, cost.bytes, cost.retries, seconds, cost.misses)
 
 
-def _built(recipe: Recipe, request: LayerRequest, out: str, overwrite: bool) -> tuple[str, int]:
-    """Load the layers, assemble, commit; path and number of scenes."""
+def _built(recipe: Recipe, request: LayerRequest, out: str, overwrite: bool) -> tuple[Committed, int]:
+    """Load the layers, assemble, commit; what was committed and the number of scenes."""
     groups: dict[str, list[xr.Dataset]] = {}
     missing = []
     for layer in recipe.layers:
@@ -68,7 +67,7 @@ def _built(recipe: Recipe, request: LayerRequest, out: str, overwrite: bool) -> 
     cube = assemble(
         merged, request.grid, request.site, sources, recipe=text, digest=recipe.digest, title=title, time=request.time, missing=missing
     )
-    return write_cube(cube, out, overwrite=overwrite, workers=request.session.threads), cube.sizes.get("time", 0)
+    return commit_cube(cube, out, overwrite=overwrite, workers=request.session.threads), cube.sizes.get("time", 0)
 
 
 def _merged(parts: list[xr.Dataset]) -> xr.Dataset:

@@ -103,6 +103,10 @@ class Objects:
     root_attrs: Mapping[str, Any]
 
 
+_CALENDAR = "proleptic_gregorian"
+_UNITS = {f"{name} since 1970-01-01": unit for name, unit in (("days", "D"), ("seconds", "s"), ("milliseconds", "ms"))}
+
+
 def describe_objects(tree: xr.DataTree) -> Objects:
     """Plan the objects of a tree; nothing is computed or written.
 
@@ -165,13 +169,29 @@ def _array(path: str, variable: xr.Variable) -> Array:
         variable.encoding = {"_FillValue": None, **variable.encoding}
     if variable.dtype.kind in "UTS":
         variable = xr.Variable(variable.dims, variable.values.astype(object), variable.attrs)
-    encoded = variable if variable.dtype.kind == "O" else encode_cf_variable(variable, name=path)
+    encoded = variable if variable.dtype.kind == "O" else _times(variable)
+    if encoded is None:
+        encoded = encode_cf_variable(variable, name=path)
     if encoded.dtype.kind not in "iufb" and encoded.dtype.kind != "O":
         raise InputError(f"{path} has type {encoded.dtype}, which a cube cannot hold", remedy="Give numbers, text, times or truth values")
     fill = encoded.attrs.get("_FillValue", _default_fill(encoded.dtype))
     if encoded.dtype.kind == "f":
         encoded.attrs.pop("_FillValue", None)
     return Array(path, encoded, chunk_shape(encoded.dims, encoded.shape), fill)
+
+
+def _times(variable: xr.Variable) -> xr.Variable | None:
+    """Whole numbers of a unit, as xarray makes them by a long way through pandas; None for what is no such times."""
+    units = {"units", "calendar", "dtype", "_FillValue"}
+    unit = _UNITS.get(variable.encoding.get("units", ""))
+    if variable.dtype.kind != "M" or unit is None or set(variable.encoding) != units or variable.encoding["calendar"] != _CALENDAR:
+        return None
+    times = variable.values
+    whole = times.astype(f"datetime64[{unit}]")
+    if variable.encoding["dtype"] != "int64" or variable.encoding["_FillValue"] is not None or not (whole == times).all():
+        return None
+    attrs = {**variable.attrs, "units": variable.encoding["units"], "calendar": _CALENDAR}
+    return xr.Variable(variable.dims, whole.astype(np.int64), attrs)
 
 
 def _default_fill(dtype: np.dtype) -> Any:

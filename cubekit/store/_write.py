@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import xarray as xr
 
@@ -19,7 +19,7 @@ from cubekit.store._local import LocalAttempt, check_local
 from cubekit.store._objects import Array, Objects, Region, describe_objects, root_document
 from cubekit.typing import JSON
 
-__all__ = ["Attempt", "check_target", "sweep", "write_cube"]
+__all__ = ["Attempt", "Committed", "check_target", "commit_cube", "sweep", "write_cube"]
 
 
 class Attempt(Protocol):
@@ -33,6 +33,13 @@ class Attempt(Protocol):
 
     def abandon(self) -> None:
         """Remove what was kept and let others write; after a commit, only the latter."""
+
+
+class Committed(NamedTuple):
+    """Where a cube is, as an absolute path or URL, and the digest of its content."""
+
+    target: str
+    digest: str
 
 
 def write_cube(
@@ -74,6 +81,21 @@ def write_cube(
     CommitError
         Where the target exists already or is being written, or storage is full or fails. Nothing is left behind.
     """
+    return commit_cube(
+        tree, target, overwrite=overwrite, workers=workers, lock_timeout=lock_timeout, storage_options=storage_options
+    ).target
+
+
+def commit_cube(
+    tree: xr.DataTree,
+    target: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    workers: int | None = None,
+    lock_timeout: float = 0.0,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Committed:
+    """As `write_cube`, and tell the digest too."""
     location = Location.parse(target, storage_options)
     objects = describe_objects(tree)
     attempt = _open_attempt(location, overwrite, lock_timeout)
@@ -83,7 +105,7 @@ def write_cube(
         attempt.commit(_encoded(root_document(objects, digest)))
     finally:
         attempt.abandon()
-    return location.url
+    return Committed(location.url, digest)
 
 
 def check_target(target: str | os.PathLike[str], *, overwrite: bool = False, storage_options: Mapping[str, Any] | None = None) -> str:

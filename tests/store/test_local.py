@@ -84,6 +84,29 @@ def test_coordinates_are_named_as_xarray_names_them(seed: int) -> None:
         assert (one.attrs, one.encoding) == (expected[name].attrs, expected[name].encoding)
 
 
+@pytest.mark.parametrize(
+    "times",
+    [["2019-01-01", "1969-12-30"], ["2019-01-01T10:00:05"], ["2022-06-01T10:30:21.024", "2023-01-01"], ["2022-06-01T10:30:21.000001"], []],
+)
+def test_times_are_encoded_as_xarray_encodes_them(times: list[str]) -> None:
+    from xarray.conventions import encode_cf_variable
+
+    from cubekit.cube._encode import encode_time
+    from cubekit.store._objects import _times
+
+    variable = encode_time(xr.Variable("time", np.array(times, "datetime64[ns]"), {"long_name": "t"}), "time")
+    expected, found = encode_cf_variable(variable.copy(), name="time"), _times(variable)
+    whole = "micro" not in variable.encoding["units"]
+    assert (found is not None) == whole
+    if found is not None:
+        assert found.identical(expected)
+        assert list(found.attrs) == list(expected.attrs)
+        assert found.dtype == expected.dtype == np.int64
+    strange = xr.Variable("time", variable.values, {}, {**variable.encoding, "calendar": "noleap"})
+    assert _times(strange) is None
+    assert _times(xr.Variable("time", np.array(["NaT"], "datetime64[ns]"), {}, variable.encoding)) is None
+
+
 def test_opening_reads_no_values(tmp_path: Path, tree: xr.DataTree) -> None:
     path = write_cube(tree, tmp_path / "cube.zarr")
     opened = open_cube(path)
