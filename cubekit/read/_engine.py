@@ -157,21 +157,16 @@ class Engine:
 
     async def read(self, asset: Asset) -> None:
         """Read all windows of an asset into their results; every use has an outcome afterwards."""
-        begin = time.perf_counter()
-        try:
-            filled = await self._twice(asset, self._read)
-            statuses = {use.index: (ReadStatus.OK if filled[use.index] else ReadStatus.EMPTY, "") for use in asset.uses}
-        except Fault as fault:
-            statuses = {use.index: (fault.status, fault.message) for use in asset.uses}
-            for use in asset.uses:
-                _blank(use)
-        self._conclude(asset, statuses, time.perf_counter() - begin)
+        await self._concluded(asset, self._read)
 
     async def read_by_gdal(self, asset: Asset) -> None:
         """Read all windows of an asset with GDAL, after the same look at its header as in `read`."""
+        await self._concluded(asset, self._gdal)
+
+    async def _concluded(self, asset: Asset, work: Callable[[Asset], Awaitable[dict[int, bool]]]) -> None:
         begin = time.perf_counter()
         try:
-            filled = await self._twice(asset, self._gdal)
+            filled = await self._twice(asset, work)
             statuses = {use.index: (ReadStatus.OK if filled[use.index] else ReadStatus.EMPTY, "") for use in asset.uses}
         except Fault as fault:
             statuses = {use.index: (fault.status, fault.message) for use in asset.uses}
