@@ -29,6 +29,8 @@ __all__ = ["forget_headers", "known_versions", "plan_reads", "read_assets", "rea
 Outputs = np.ndarray | Sequence[np.ndarray]
 _KEEP_EVERY = 2.0
 """Seconds after which headers that were learnt are written down, so that a killed build has not asked for them in vain."""
+_NOTED_WITHIN = 0.02
+"""Seconds after which finished reads stand in the journal, at the latest: written one by one, they would cost a quarter of the loop's time."""
 _cache = HeaderCache()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_cache.unlock)
@@ -172,8 +174,8 @@ def _run(uses: list[Use], options: ReadOptions, sign: Sign | None, progress: Pro
 
     def done(asset: Asset) -> None:
         outcomes.update(asset.outcomes)
-        if journal is not None:
-            journal.note(asset.uses, asset.outcomes, options.engine)
+        if journal is not None and journal.note(asset.source.key, asset.uses, asset.outcomes, options.engine) == 1:
+            here.loop.call_later(_NOTED_WITHIN, journal.flush)
 
     async def run() -> None:
         by_gdal = options.engine == "rasterio"
@@ -194,6 +196,8 @@ def _run(uses: list[Use], options: ReadOptions, sign: Sign | None, progress: Pro
     try:
         here.run(run(), tick)
     finally:
+        if journal is not None:
+            journal.flush()
         _keep(options)
     if progress is not None:
         progress(len(outcomes), len(uses))

@@ -14,11 +14,11 @@ from cubekit.read._fault import Fault
 from cubekit.read._types import ReadStatus
 from cubekit.redact import redact
 
-__all__ = ["asset_key", "check_address", "check_redirect", "local_path", "scheme_of"]
+__all__ = ["PLAIN", "asset_key", "check_address", "check_redirect", "local_path", "scheme_of"]
 
 _REMOTE = ("http", "https", "s3", "gs", "az")
 # Most addresses are plain: nothing in them could be a secret, and all of one server are allowed or refused together.
-_PLAIN = re.compile(r"((?:https?|s3|gs|az)://[A-Za-z0-9.-]+(?::[0-9]{1,5})?)/[A-Za-z0-9._~/+-]*")
+PLAIN = re.compile(r"((?:https?|s3|gs|az)://[A-Za-z0-9.-]+(?::[0-9]{1,5})?)/[A-Za-z0-9._~/+-]*")
 # Metadata services of clouds that do not sit on link-local addresses.
 _METADATA_HOSTS = frozenset({"metadata.google.internal", "metadata", "instance-data"})
 _METADATA_ADDRESSES = frozenset({"100.100.100.200", "192.0.0.192", "fd00:ec2::254", "168.63.129.16"})
@@ -26,12 +26,12 @@ _METADATA_ADDRESSES = frozenset({"100.100.100.200", "192.0.0.192", "fd00:ec2::25
 
 def asset_key(href: str) -> str:
     """Stable name of the object behind `href`: no user, no fragment, no secret, but the rest of its query."""
-    return href if _PLAIN.fullmatch(href) else redact(urldefrag(href)[0])
+    return href if PLAIN.fullmatch(href) else redact(urldefrag(href)[0])
 
 
 def scheme_of(href: str, local_root: Path | None) -> str:
     """Scheme of an href that may be opened (``file`` for a local path), or a `Fault`."""
-    plain = _PLAIN.fullmatch(href)
+    plain = PLAIN.fullmatch(href)
     return _scheme_of_server(plain[1]) if plain else _scheme_of(href, local_root)
 
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from cubekit import __version__
 from cubekit.read._fault import Fault
-from cubekit.read._href import check_address
+from cubekit.read._href import PLAIN, check_address
 from cubekit.read._types import ReadStatus
 
 __all__ = ["Client", "Reply", "Target"]
@@ -270,6 +270,7 @@ class Client:
 
     def __init__(self) -> None:
         self._hosts: dict[tuple[str, str, int], _Host] = {}
+        self._servers: dict[str, tuple[_Host, str, str]] = {}
         self._busy: set[_Connection] = set()
         self._watch: asyncio.Task[None] | None = None
 
@@ -318,14 +319,23 @@ class Client:
 
     def aim(self, url: str) -> Target:
         """Whom to ask for a URL, and how; ValueError for what is no URL."""
-        parts = urlsplit(url)
+        if plain := PLAIN.fullmatch(url):
+            server, path = plain[1], url[plain.end(1) :]
+        else:
+            parts = urlsplit(url)
+            server = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+            path = quote(parts.path or "/", safe=_SAFE) + (f"?{quote(parts.query, safe=_SAFE)}" if parts.query else "")
+        host, before, after = self._servers.get(server) or self._server(server)
+        return Target(host, f"{before}{path}{after}".encode("latin-1"))
+
+    def _server(self, server: str) -> tuple[_Host, str, str]:
+        """Whom to ask for what a server has, and what stands before and after the path in all requests to it."""
+        parts = urlsplit(server)
         host = self._host(parts.scheme.lower(), parts.hostname or "", parts.port)
-        target = quote(parts.path or "/", safe=_SAFE) + (f"?{quote(parts.query, safe=_SAFE)}" if parts.query else "")
-        netloc = parts.netloc.rpartition("@")[2]
-        if host.proxy and not host.secure:
-            target = f"http://{netloc}{target}"
+        absolute = f"http://{parts.netloc}" if host.proxy and not host.secure else ""
         agent = f"User-Agent: cubekit/{__version__}\r\nAccept: */*\r\nAccept-Encoding: identity\r\n"
-        return Target(host, f"GET {target} HTTP/1.1\r\nHost: {netloc}\r\n{agent}".encode("latin-1"))
+        known = self._servers[server] = host, f"GET {absolute}", f" HTTP/1.1\r\nHost: {parts.netloc}\r\n{agent}"
+        return known
 
     async def _connection(self, host: _Host, timeout: float) -> _Connection:
         now = time.monotonic()

@@ -23,15 +23,16 @@ from cubekit.read._types import AssetOutcome, ReadStatus
 from cubekit.typing import JSON
 
 if TYPE_CHECKING:
-    from cubekit.grid import Grid
     from cubekit.read._layout import Use
 
 __all__ = ["Journal"]
 
 _FRAME = struct.Struct("<4sIQI")
-"""Mark, length of the description, length of the payload, checksum of both."""
+"""Mark, length of the descriptions, length of the payloads, checksum of both."""
 Version = tuple[str | None, int | None]
-_MARK = b"ckj1"
+_MARK = b"ckj2"
+_TOGETHER, _ENOUGH = 64, 1 << 20
+"""Notes, and bytes of them, that do not wait for more."""
 _LIMIT = 2 << 30
 _AGE = 3 * 86400.0
 _swept: set[Path] = set()
@@ -40,9 +41,9 @@ _swept: set[Path] = set()
 class Journal:
     """Finished reads of one build, in one file that only grows.
 
-    Each record is written with one call and carries a checksum; what stands behind the last whole record is cut off when the file is
-    opened again. Nothing is flushed to the disk: the kernel keeps what a killed process wrote. Whoever opens a journal that another
-    process holds gets an empty one that notes nothing, and so does one that cannot be written.
+    A record holds the notes of one moment. It is written with one call and carries a checksum; what stands behind the last whole record
+    is cut off when the file is opened again. Nothing is flushed to the disk: the kernel keeps what a killed process wrote. Whoever opens
+    a journal that another process holds gets an empty one that notes nothing, and so does one that cannot be written.
 
     Parameters
     ----------
@@ -56,7 +57,9 @@ class Journal:
 
     def __init__(self, path: Path, *, limit: int = _LIMIT, max_age: float = _AGE) -> None:
         self.path, self._limit, self._max_age = path, limit, max_age
-        self._records: dict[str, tuple[JSON, int, int]] = {}
+        self._records: dict[tuple[str, str], tuple[JSON, int, int]] = {}
+        self._waiting: list[tuple[JSON, memoryview]] = []
+        self._bytes = 0
         self._lock = threading.Lock()
         self._fd: int | None = None
         self._size, self._open = 0, True
@@ -76,8 +79,11 @@ class Journal:
 
     def get(self, name: str, question: object) -> tuple[JSON, bytes] | None:
         """What was noted for a question about an object: description and payload."""
+        return self._get(name, _asked(question))
+
+    def _get(self, name: str, asked: str) -> tuple[JSON, bytes] | None:
         with self._lock:
-            found = self._records.get(_key(name, question))
+            found = self._records.get((name, asked))
             if found is None or self._fd is None:
                 return None
             meta, at, size = found
@@ -89,28 +95,50 @@ class Journal:
 
     def put(self, name: str, question: object, meta: Mapping[str, Any], payload: Any = b"") -> None:
         """Note the answer to a question about an object; without a word where that is not possible."""
-        key = _key(name, question)
-        text = json.dumps({**meta, "name": name, "key": key}).encode()
-        data = memoryview(payload).cast("B")
-        check = isal_zlib.crc32(data, isal_zlib.crc32(text))
-        frame = _FRAME.pack(_MARK, len(text), len(data), check)
-        size = len(frame) + len(text) + len(data)
         with self._lock:
-            if not self._open or self._size + size > self._limit:
-                return
-            if self._fd is None:
-                self._begin()
-            if self._fd is None:
-                return
-            try:
-                whole = os.writev(self._fd, [frame, text, data]) == size
-            except OSError:
-                whole = False
-            if not whole:  # the next record would stand behind a torn one
-                self._open = False
-                return
-            self._records[key] = {**meta, "name": name}, self._size + size - len(data), len(data)
-            self._size += size
+            self._add(name, _asked(question), meta, payload)
+            self._write()
+
+    def _add(self, name: str, asked: str, meta: Mapping[str, Any], payload: Any) -> None:
+        data = memoryview(payload).cast("B")
+        self._waiting.append(({**meta, "name": name, "asked": asked, "size": len(data)}, data))
+        self._bytes += len(data)
+
+    def flush(self) -> None:
+        """Write what is noted so far."""
+        with self._lock:
+            self._write()
+
+    def _write(self) -> None:
+        notes, self._waiting, self._bytes = self._waiting, [], 0
+        if not notes or not self._open:
+            return
+        text, payloads = json.dumps([meta for meta, _ in notes]).encode(), [data for _, data in notes]
+        check, length = isal_zlib.crc32(text), 0
+        for data in payloads:
+            check, length = isal_zlib.crc32(data, check), length + len(data)
+        size = _FRAME.size + len(text) + length
+        if self._size + size > self._limit:
+            return
+        if self._fd is None:
+            self._begin()
+        if self._fd is None:
+            return
+        try:
+            whole = os.writev(self._fd, [_FRAME.pack(_MARK, len(text), length, check), text, *payloads]) == size
+        except OSError:
+            whole = False
+        if not whole:  # the next record would stand behind a torn one
+            self._open = False
+            return
+        self._know([meta for meta, _ in notes], self._size + size - length)
+        self._size += size
+
+    def _know(self, notes: list[JSON], at: int) -> None:
+        """Remember a record's notes, whose payloads begin at `at`."""
+        for meta in notes:
+            self._records[meta["name"], meta["asked"]] = meta, at, meta["size"]
+            at += meta["size"]
 
     def restore(
         self, uses: Iterable[Use], engine: str, known: Mapping[int, tuple[str | None, int | None] | None]
@@ -128,7 +156,7 @@ class Journal:
         """
         found = {}
         for use in uses:
-            noted = self.get(asset_key(use.read.href), _question(use, engine)) if self._records else None
+            noted = self._get(asset_key(use.read.href), _question(use, engine)) if self._records else None
             if noted is None or use.out is None:
                 continue
             meta, data = noted
@@ -141,23 +169,34 @@ class Journal:
             found[use.index] = AssetOutcome(ReadStatus(meta["status"]), etag=meta["etag"])
         return found
 
-    def note(self, uses: Iterable[Use], outcomes: Mapping[int, AssetOutcome], engine: str) -> None:
-        """Note the pixels of reads that are done; holes are not noted."""
-        for use in uses:
-            outcome = outcomes.get(use.index)
-            if use.out is None or outcome is None or outcome.status.is_hole or "://" not in use.read.href:
-                continue
-            meta: dict[str, Any] = {"status": int(outcome.status), "etag": outcome.etag}
-            payload: Any = b""
-            if outcome.status is ReadStatus.EMPTY:
-                meta["fill"] = use.out.flat[0].item()
-            else:
-                payload = np.ascontiguousarray(use.out).reshape(-1).view(np.uint8).data
-            self.put(asset_key(use.read.href), _question(use, engine), meta, payload)
+    def note(self, name: str, uses: Iterable[Use], outcomes: Mapping[int, AssetOutcome], engine: str) -> int:
+        """Note the pixels of reads of one object that are done; holes are not noted. They are written by `flush`, or with many others.
+
+        Returns
+        -------
+        int
+            How many notes wait to be written.
+        """
+        with self._lock:
+            for use in uses:
+                outcome = outcomes.get(use.index)
+                if use.out is None or outcome is None or outcome.status.is_hole or "://" not in use.read.href:
+                    continue
+                meta: dict[str, Any] = {"status": int(outcome.status), "etag": outcome.etag}
+                payload: Any = b""
+                if outcome.status is ReadStatus.EMPTY:
+                    meta["fill"] = use.out.flat[0].item()
+                else:
+                    payload = np.ascontiguousarray(use.out).reshape(-1).view(np.uint8).data
+                self._add(name, _question(use, engine), meta, payload)
+            if len(self._waiting) >= _TOGETHER or self._bytes >= _ENOUGH:
+                self._write()
+            return len(self._waiting)
 
     def close(self) -> None:
         """Let go of the file; it stays for the next build."""
         with self._lock:
+            self._write()
             self._open = False
             if self._fd is not None:
                 os.close(self._fd)
@@ -166,6 +205,7 @@ class Journal:
     def drop(self) -> None:
         """Remove the file: the cube is committed."""
         with self._lock:
+            self._waiting = []
             if self._fd is not None:
                 with contextlib.suppress(OSError):
                     self.path.unlink()
@@ -194,16 +234,16 @@ class Journal:
         at = 0
         try:
             while (record := self._record(at)) is not None:
-                meta, size = record
-                end = at + _FRAME.size + size[0] + size[1]
-                self._records[meta.pop("key")] = meta, end - size[1], size[1]
+                notes, payloads, end = record
+                self._know(notes, payloads)
                 at = end
             os.ftruncate(self._fd, at)
         except OSError:
             self._records, self._open = {}, False
         self._size = at
 
-    def _record(self, at: int) -> tuple[JSON, tuple[int, int]] | None:
+    def _record(self, at: int) -> tuple[list[JSON], int, int] | None:
+        """Notes of the record at `at`, where their payloads begin, and where it ends."""
         assert self._fd is not None
         frame = os.pread(self._fd, _FRAME.size, at)
         if len(frame) < _FRAME.size:
@@ -211,27 +251,31 @@ class Journal:
         mark, length, size, check = _FRAME.unpack(frame)
         if mark != _MARK or length + size > self._limit:
             return None
-        data = os.pread(self._fd, length + size, at + _FRAME.size)
+        at += _FRAME.size
+        data = os.pread(self._fd, length + size, at)
         if len(data) < length + size or isal_zlib.crc32(data) != check:
             return None
-        meta: JSON = json.loads(data[:length])
-        return meta, (length, size)
+        notes: list[JSON] = json.loads(data[:length])
+        return notes, at + length, at + length + size
 
 
-def _key(name: str, question: object) -> str:
-    return hashlib.sha256(f"{name}\n{question!r}".encode()).hexdigest()
+def _asked(question: object) -> str:
+    return hashlib.sha256(repr(question).encode()).hexdigest()[:32]
 
 
-def _question(use: Use, engine: str) -> tuple[object, ...]:
+def _question(use: Use, engine: str) -> str:
     """All that decides the pixels of a read, beside the object itself."""
-    read, grid = use.read, use.grid
+    read = use.read
     out = use.out.dtype.str if use.out is not None else ""
-    return engine, read.index, read.resampling, read.nodata, read.epsg, read.shape, read.transform, _place(grid), out
+    nodata = None if read.nodata is None else float(read.nodata)
+    return _digest(engine, read.index, read.resampling, nodata, read.epsg, read.shape, read.transform, use.grid, out)
 
 
-@lru_cache(maxsize=16)
-def _place(grid: Grid) -> tuple[object, ...]:
-    return grid.epsg, tuple(grid.affine)[:6], grid.shape
+@lru_cache(maxsize=1024)
+def _digest(*question: Any) -> str:
+    """Of a question whose last but one part is the grid."""
+    *rest, grid, out = question
+    return _asked((*rest, grid.epsg, tuple(grid.affine)[:6], grid.shape, out))
 
 
 def _sweep(folder: Path, max_age: float) -> None:

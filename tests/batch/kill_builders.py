@@ -29,23 +29,24 @@ class Moments:
 
         self.count, self.finished, self._reached, self._at = 0, [], threading.Event(), None
         self._undo = []
-        self._watch(Journal, "put", lambda _, name, *rest: name)
-        self._watch(_bytes, "_keep", lambda href, *rest: asset_key(href))
+        self._watch(Journal, "_know", lambda _, notes, at: [note["name"] for note in notes])
+        self._watch(_bytes, "_keep", lambda href, *rest: [asset_key(href)])
         self._watch(Journal, "drop")
         for attempt in (LocalAttempt, RemoteAttempt):
             self._watch(attempt, "put")
             self._watch(attempt, "commit")
 
-    def _watch(self, owner, name, finished=lambda *_: None):
+    def _watch(self, owner, name, finished=lambda *_: [None]):
         inner = getattr(owner, name)
 
         def step(*arguments):
             result = inner(*arguments)
-            if done := finished(*arguments):
-                self.finished.append(done)
-            self.count += 1
-            if self.count == self._at:
-                self._reached.set()
+            for done in finished(*arguments):
+                if done is not None:
+                    self.finished.append(done)
+                self.count += 1
+                if self.count == self._at:
+                    self._reached.set()
             return result
 
         setattr(owner, name, step)

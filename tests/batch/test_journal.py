@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 import pytest
 
 from cubekit.grid import Grid
-from cubekit.read import AssetRead, Journal, ReadOptions, ReadStatus, forget_headers, read_assets
+from cubekit.read import AssetOutcome, AssetRead, Journal, ReadOptions, ReadStatus, forget_headers, read_assets
+from cubekit.read._layout import Use
 from cubekit.testing.rangeserver import RangeServer
 
 
@@ -133,6 +135,42 @@ def test_reads_that_are_noted_ask_for_nothing_and_give_the_same_pixels(served, w
         np.testing.assert_array_equal(before, after)
     read(served, world, journal, edge=18)
     assert served.stats()["requests"] > 0
+    journal.drop()
+
+
+def test_what_is_done_is_written_while_other_reads_wait(served, world, path, tmp_path):
+    (tmp_path / "files" / "b.tif").write_bytes((tmp_path / "files" / "a.tif").read_bytes())
+    served.configure(rules=[{"path": "b.tif", "delay": 30.0}])
+    lon, lat = world.sites["centre"]
+    grid = Grid.around(lat, lon, edge_size=16, units="px", resolution=10)
+    reads = [AssetRead(f"{served.url}/{name}.tif", nodata=0) for name in "ab"]
+    arrays = [np.zeros(grid.shape, np.uint16) for _ in reads]
+    journal = Journal(path)
+    options = ReadOptions(journal=journal, first_byte_timeout=120.0)
+    thread = threading.Thread(target=read_assets, args=(reads, grid, arrays), kwargs={"options": options}, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and not len(journal):
+        time.sleep(0.01)
+    assert thread.is_alive()
+    assert journal.names() == [f"{served.url}/a.tif"]
+    assert path.stat().st_size > arrays[0].nbytes
+
+
+def test_many_notes_of_one_record_are_found_again(path):
+    grid = Grid.around(48.0, 16.0, edge_size=8, units="px", resolution=10)
+    uses = [Use(n, AssetRead("https://a/b.tif", nodata=n), grid, np.full(grid.shape, n, np.uint16)) for n in range(5)]
+    journal = Journal(path)
+    outcomes = {n: AssetOutcome(ReadStatus.EMPTY if n == 3 else ReadStatus.OK, etag="e") for n in range(5)} | {4: AssetOutcome(ReadStatus.FAILED)}
+    assert [journal.note("https://a/b.tif", uses[:2], outcomes, "window"), journal.note("https://a/b.tif", uses[2:], outcomes, "window")] == [2, 4]
+    assert not path.exists()
+    journal.close()
+    journal = Journal(path)
+    assert len(journal) == 4
+    fresh = [Use(use.index, use.read, grid, np.zeros(grid.shape, np.uint16)) for use in uses]
+    assert set(journal.restore(fresh, "window", {})) == {0, 1, 2, 3}
+    assert [int(use.out.max()) for use in fresh] == [0, 1, 2, 3, 0]
+    assert not journal.restore(fresh, "rasterio", {})
     journal.drop()
 
 
