@@ -30,7 +30,7 @@ Outputs = np.ndarray | Sequence[np.ndarray]
 _KEEP_EVERY = 2.0
 """Seconds after which headers that were learnt are written down, so that a killed build has not asked for them in vain."""
 _NOTED_WITHIN = 0.02
-"""Seconds after which finished reads stand in the journal, at the latest: written one by one, they would cost a quarter of the loop's time."""
+"""Seconds after which finished reads stand in the journal, at the latest: written one by one, they cost a quarter of the loop's time."""
 _cache = HeaderCache()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_cache.unlock)

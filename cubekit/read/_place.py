@@ -30,6 +30,7 @@ __all__ = [
     "reduction",
     "scaled",
     "source_per_target",
+    "source_pixels",
 ]
 
 CrsLike: TypeAlias = int | str
@@ -119,6 +120,14 @@ def reduction(transform: Affine, crs: CrsLike, grid: Grid) -> tuple[float, float
         # Short, so that a transform's last digit does not show in pixels.
         scales.append(float(f"{scale:.6g}"))
     return scales[0], scales[1]
+
+
+def source_pixels(transform: Affine, crs: CrsLike, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """(column, row) of the grid's pixel centres in an image with `transform`, each (y, x); the image's upper left corner is (0, 0)."""
+    x, y = np.meshgrid(
+        grid.left + (np.arange(grid.width) + 0.5) * grid.resolution, grid.top - (np.arange(grid.height) + 0.5) * grid.resolution
+    )
+    return _into_pixels(transform, *_moved_to(crs, grid.epsg, x, y))
 
 
 def level_for(sizes: Sequence[tuple[int, int]], ratio: float) -> int:

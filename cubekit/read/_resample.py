@@ -19,6 +19,8 @@ from cubekit.typing import Resampling
 
 __all__ = ["TOLERANCE", "allocate", "finish", "is_fill", "warp", "warped"]
 
+_REMEMBERED = 2**18
+"""Pixels of the largest grid whose places in other zones are kept: larger ones are left to GDAL, which forgets them."""
 TOLERANCE = 1e-9
 """Error of the coordinate transformation in pixels; WarpedVRT cannot take 0."""
 
@@ -69,11 +71,31 @@ def finish(use: Use, crs: CrsLike) -> bool:
         _reduce(use, window, out)
     elif place.method == "warp":
         corner = moved(place.transform, place.columns[0], place.rows[0])
-        valid = use.mask if use.mask is not None and not use.has_nodata else None
-        out[...] = warp(window, corner, crs, use.grid, use.read.resampling, use.fill, use.has_nodata, valid)
+        if _crosses_zones(use, corner, crs):
+            from cubekit.read._crosszone import resample  # numba is worth loading only here
+
+            bilinear, nodata = use.read.resampling == "bilinear", int(use.fill)
+            out[...] = resample(window, corner, int(crs), use.grid, bilinear=bilinear, nodata=nodata)
+        else:
+            valid = use.mask if use.mask is not None and not use.has_nodata else None
+            out[...] = warp(window, corner, crs, use.grid, use.read.resampling, use.fill, use.has_nodata, valid)
     if use.has_nodata or use.mask is not None:
         return not bool(is_fill(out, use.fill).all())
     return True
+
+
+def _crosses_zones(use: Use, transform: Affine, crs: CrsLike) -> bool:
+    """Whether a use takes its pixels from another UTM zone, in a way that does not need GDAL: integers with nodata, no wide kernel."""
+    assert use.window is not None
+    grid, resampling = use.grid, use.read.resampling
+    return (
+        all(isinstance(code, int) and 32600 < code <= 32760 for code in (crs, grid.epsg))
+        and int(crs) % 100 != grid.epsg % 100
+        and use.has_nodata
+        and use.window.dtype.name in ("uint8", "uint16", "int16")
+        and grid.width * grid.height <= _REMEMBERED
+        and (resampling == "nearest" or (resampling == "bilinear" and reduction(transform, crs, grid) == (1.0, 1.0)))
+    )
 
 
 def _repeat(place: Placement, window: np.ndarray, out: np.ndarray, fill: float) -> None:

@@ -161,8 +161,13 @@ def test_many_notes_of_one_record_are_found_again(path):
     grid = Grid.around(48.0, 16.0, edge_size=8, units="px", resolution=10)
     uses = [Use(n, AssetRead("https://a/b.tif", nodata=n), grid, np.full(grid.shape, n, np.uint16)) for n in range(5)]
     journal = Journal(path)
-    outcomes = {n: AssetOutcome(ReadStatus.EMPTY if n == 3 else ReadStatus.OK, etag="e") for n in range(5)} | {4: AssetOutcome(ReadStatus.FAILED)}
-    assert [journal.note("https://a/b.tif", uses[:2], outcomes, "window"), journal.note("https://a/b.tif", uses[2:], outcomes, "window")] == [2, 4]
+    outcomes = {n: AssetOutcome(ReadStatus.EMPTY if n == 3 else ReadStatus.OK, etag="e") for n in range(5)} | {
+        4: AssetOutcome(ReadStatus.FAILED)
+    }
+    assert [
+        journal.note("https://a/b.tif", uses[:2], outcomes, "window"),
+        journal.note("https://a/b.tif", uses[2:], outcomes, "window"),
+    ] == [2, 4]
     assert not path.exists()
     journal.close()
     journal = Journal(path)
