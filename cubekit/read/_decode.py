@@ -168,9 +168,15 @@ def crop(
         stored = stored.astype(level.dtype)
     stored = stored.view(kind)
     target = out.view(kind) if out.dtype == level.dtype else np.empty(out.shape, kind)
+    before = np.add.reduce(stored[:, :first], axis=1, dtype=kind) if first else None
+    ahead = before is not None and stored.flags.writeable
+    if ahead:  # into the first of the wanted columns for as long as it takes: one pass over the pixels less
+        stored[:, first] += before
     delta_decode(stored[:, first:last], axis=-1, out=target)  # a running sum, four times as fast as numpy's
-    if first:
-        np.add(target, np.add.reduce(stored[:, :first], axis=1, dtype=kind, keepdims=True), out=target)
+    if ahead:
+        stored[:, first] -= before
+    elif before is not None:
+        target += before[:, None]
     if out.dtype != level.dtype:
         out[...] = target.view(level.dtype)
 
