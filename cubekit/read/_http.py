@@ -284,20 +284,25 @@ class Client:
         """
         host = target.host
         request = target.head + (b"Range: bytes=%d-%d\r\n\r\n" % (span[0], span[1] - 1) if span else b"\r\n")
-        connection = await self._connection(host, min(connect, max(0.001, deadline - time.monotonic())))
-        tally.requests += 1
-        self._busy.add(connection)
-        self._guard(silence)
-        finished = False
-        try:
-            status, headers, body = await connection.ask(request, limit, silence, deadline)
-            finished = True
-        finally:
-            self._busy.discard(connection)
-            tally.bytes += len(body) if finished else connection.position
-            connection.rest()
-            if not finished:
-                connection.abort()
+        finished = stale = False
+        while not finished:
+            connection = await self._connection(host, min(connect, max(0.001, deadline - time.monotonic())), fresh=stale)
+            stale = connection.since > 0.0
+            tally.requests += 1
+            self._busy.add(connection)
+            self._guard(silence)
+            try:
+                status, headers, body = await connection.ask(request, limit, silence, deadline)
+                finished = True
+            except ConnectionResetError:
+                if not stale or connection.filled:
+                    raise  # else the server had closed what was idle, and never saw the request
+            finally:
+                self._busy.discard(connection)
+                tally.bytes += len(body) if finished else connection.position
+                connection.rest()
+                if not finished:
+                    connection.abort()
         if connection.alive:
             connection.since = time.monotonic()
             host.idle.append(connection)
@@ -337,9 +342,9 @@ class Client:
         known = self._servers[server] = host, f"GET {absolute}", f" HTTP/1.1\r\nHost: {parts.netloc}\r\n{agent}"
         return known
 
-    async def _connection(self, host: _Host, timeout: float) -> _Connection:
+    async def _connection(self, host: _Host, timeout: float, *, fresh: bool = False) -> _Connection:
         now = time.monotonic()
-        while host.idle:
+        while host.idle and not fresh:
             connection = host.idle.pop()
             if connection.alive and now - connection.since < _IDLE:
                 return connection

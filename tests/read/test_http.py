@@ -192,6 +192,29 @@ def test_a_name_is_looked_up_once_for_all_who_connect(world: World, monkeypatch:
     assert asked == ["many.example"]
 
 
+def test_a_connection_that_was_closed_while_it_idled_is_no_fault() -> None:
+    """The server answers once per connection, and closes it when it is asked again."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    connections: list[int] = []
+
+    def serve() -> None:
+        while True:
+            connection, _ = listener.accept()
+            connections.append(1)
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 206 OK\r\nContent-Length: 5\r\nContent-Range: bytes 0-4/5\r\n\r\nhello")
+                connection.recv(65536)
+
+    threading.Thread(target=serve, daemon=True).start()
+    hrefs = [f"http://127.0.0.1:{listener.getsockname()[1]}/{name}" for name in "abc"]
+    cost: list[tuple[int, int, int]] = []
+    found = [read_bytes([href], options=QUICK, account=lambda *spent: cost.append(spent))[0] for href in hrefs]
+    assert found == [b"hello"] * 3
+    assert cost == [(1, 5, 0), (2, 5, 0), (2, 5, 0)]
+    assert len(connections) == 3
+
+
 def test_the_client_closes_its_idle_connections() -> None:
     async def run() -> int:
         client = http.Client()
