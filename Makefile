@@ -15,7 +15,7 @@ demo: $(VENV)/.run
 	$(BIN)/cubekit demo --out build/demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n logical --dist loadfile
+	$(BIN)/python -m pytest -n logical --dist loadfile --max-worker-restart 0
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "slow and not ceph" --timeout=1800
@@ -28,7 +28,7 @@ test-ceph: $(VENV)/.dev
 test-lowest: $(VENV)/bin/uv
 	$(PYTHON) -m venv --clear .venv-lowest
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable ".[dev]"
-	.venv-lowest/bin/python -m pytest -n logical --dist loadfile
+	.venv-lowest/bin/python -m pytest -n logical --dist loadfile --max-worker-restart 0
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
