@@ -33,10 +33,27 @@ from cubekit.sampling import SiteTable  # noqa: E402
 from cubekit.testing.rangeserver import RangeServer  # noqa: E402
 
 LOG = "CUBEKIT_BENCH_LOG"
+BOUND = "CUBEKIT_BENCH_BOUND"
+_bound = False
+
+
+def bind() -> None:
+    """Keep this worker, before it has threads of its own, to a core that no other worker has."""
+    global _bound
+    if os.environ.get(BOUND) and not _bound:
+        for core in sorted(os.sched_getaffinity(0)):
+            try:
+                Path(f"{os.environ[LOG]}.core-{core}").touch(exist_ok=False)
+            except FileExistsError:
+                continue
+            os.sched_setaffinity(0, {core})
+            break
+        _bound = True
 
 
 def timed_build(recipe: Any, site: Any, out: str, *, overwrite: bool, session: Any) -> Any:
     """`cubekit.pipeline.build_cube` that notes the time spent in reading and the memory held; runs in worker processes."""
+    bind()
     import psutil
 
     import cubekit.layers.sentinel2 as layer
@@ -100,11 +117,14 @@ def sites_of(world: Any, count: int) -> SiteTable:
     return SiteTable.from_records([{"id": f"s{n:04d}", "lon": x, "lat": y} for n, (x, y) in enumerate(places)])
 
 
-def measure(jobs: Plan, workers: int, server: RangeServer, timeout: float = 900.0) -> dict[str, Any]:
-    """Run a plan once on cold caches and take its measures; the first sites of each worker (imports, compilation) do not count for times."""
+def measure(jobs: Plan, workers: int, server: RangeServer, timeout: float = 900.0, *, bound: bool = False) -> dict[str, Any]:
+    """Run a plan once on cold caches and take its measures; the first sites of each worker (imports, compilation) do not count for times.
+
+    ``bound``: every worker keeps to a core of its own.
+    """
     server.stats(reset=True)
     log = Path(jobs.root).parent / f"{Path(jobs.root).name}.log"
-    os.environ[LOG] = str(log)
+    os.environ |= {LOG: str(log), BOUND: "1" if bound else ""}
     options = RunOptions(workers=workers, threads=1, timeout=timeout)
     report = run(jobs, options, build="batch:timed_build", describe="")
     if report.failed:
@@ -180,14 +200,16 @@ def run_all(options: argparse.Namespace) -> dict[str, Any]:
         folder = Path(scratch)
         catalog = serve_catalog(world, server.url, folder)
         year = recipe_for(catalog, 16 if options.quick else 64, "2022-01-01", "2022-03-31" if options.quick else "2022-12-31")
-        runs: dict[int, list[dict[str, Any]]] = {1: []} if options.quick else {1: [], 2: []}
+        kinds = ("1",) if options.quick else ("1", "2", "1 bound", "2 bound")
+        runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
         for n in range(repeat):
-            # In turns, so that whatever else the machine does befalls both.
-            for workers, done in runs.items():
-                done.append(measure(plan(year, sites_of(world, count), f"{folder}/w{workers}-{n}"), workers, server))
-                tell(f"{workers} worker(s), run {n + 1}", done[-1])
-        for workers, done in runs.items():
-            found[f"workers {workers}"] = {key: statistics.median(one[key] for one in done) for key in done[0] if key != "memory"}
+            # In turns, so that whatever else the machine does befalls all.
+            for kind, done in runs.items():
+                jobs = plan(year, sites_of(world, count), f"{folder}/w{kind.replace(' ', '-')}-{n}")
+                done.append(measure(jobs, int(kind[0]), server, bound="bound" in kind))
+                tell(f"workers {kind}, run {n + 1}", done[-1])
+        for kind, done in runs.items():
+            found[f"workers {kind}"] = {key: statistics.median(one[key] for one in done) for key in done[0] if key != "memory"}
         small = recipe_for(catalog, 16, "2022-05-01", "2022-06-30")
         for number in shared:
             for workers in (1, 2) if number > 10 else (1,):
@@ -216,7 +238,9 @@ def report(found: dict[str, Any]) -> list[str]:
         + "; ".join(f"{part * 1e3:.0f}" for part in parts) + " |",
     ]  # fmt: skip
     if two := found.get("workers 2"):
-        lines.append(f"| two workers against one, one thread each | {two['rate'] / one['rate']:.2f}x |")
+        lines.append(f"| sites per minute, 2 workers, one thread each | {two['rate']:.0f} = {two['rate'] / one['rate']:.2f}x |")
+        alone, both = found["workers 1 bound"]["rate"], found["workers 2 bound"]["rate"]
+        lines.append(f"| the same, every worker with all its threads on one core | {alone:.0f} and {both:.0f} = {both / alone:.2f}x |")
     for key, entry in found.items():
         if key.startswith("shared"):
             _, number, workers = key.split()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pyproj import Transformer
     from shapely.geometry.base import BaseGeometry
 
-__all__ = ["Grid", "check_lonlat", "edge_in_pixels", "transformer", "utm_epsg"]
+__all__ = ["REMEMBERED", "Grid", "check_lonlat", "edge_in_pixels", "transformer", "utm_epsg"]
 
 UPS_NORTH, UPS_SOUTH = 32661, 32761
 METRES_PER_DEGREE = 111_320.0
@@ -119,6 +119,10 @@ def transformer(source: int | str, target: int | str) -> Transformer:
     from pyproj import Transformer
 
     return Transformer.from_crs(source, target, always_xy=True)
+
+
+REMEMBERED = 2**18
+"""Pixels of the largest grid whose places in other zones are kept."""
 
 
 @dataclass(frozen=True)
@@ -241,12 +245,8 @@ class Grid:
         return lon, lat
 
     def centers_in(self, epsg: int) -> tuple[Float2D, Float2D]:
-        """(x, y) of all pixel centres in another CRS, each of shape (height, width)."""
-        x, y = np.meshgrid(self.x, self.y)
-        if epsg == self.epsg:
-            return x, y
-        x, y = transformer(self.epsg, epsg).transform(x, y)
-        return x, y
+        """(x, y) of all pixel centres in another CRS, each of shape (height, width); read-only where they are kept."""
+        return _kept_centers(self, epsg) if self.width * self.height <= REMEMBERED else _centers(self, epsg)
 
     def center_in(self, epsg: int) -> tuple[Float2D, Float2D]:
         """(x, y) of the centre of the pixel ``[height // 2, width // 2]`` in another CRS, each of shape (1, 1)."""
@@ -351,3 +351,18 @@ def _turn(degrees: Float1D) -> Float1D:
     """Differences of longitude from -180 to 180."""
     turned: Float1D = (degrees + 180.0) % 360.0 - 180.0
     return turned
+
+
+def _centers(grid: Grid, epsg: int) -> tuple[Float2D, Float2D]:
+    x, y = np.meshgrid(grid.x, grid.y)
+    if epsg != grid.epsg:
+        x, y = transformer(grid.epsg, epsg).transform(x, y)
+    return x, y
+
+
+@lru_cache(maxsize=8)
+def _kept_centers(grid: Grid, epsg: int) -> tuple[Float2D, Float2D]:
+    """`_centers`, for all who ask: the pixels of a scene, its angles and its c."""
+    x, y = _centers(grid, epsg)
+    x.flags.writeable = y.flags.writeable = False
+    return x, y

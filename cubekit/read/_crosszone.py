@@ -15,7 +15,7 @@ from affine import Affine
 from numba import njit
 
 from cubekit.grid import Grid
-from cubekit.read._place import source_pixels
+from cubekit.read._place import into_pixels
 from cubekit.typing import FloatArray
 
 __all__ = ["resample"]
@@ -56,7 +56,7 @@ def resample(window: npt.NDArray[Any], transform: Affine, epsg: int, grid: Grid,
 @lru_cache(maxsize=8)
 def _places(transform: tuple[float, ...], epsg: int, grid: Grid) -> tuple[FloatArray, FloatArray]:
     """(column, row) of the grid's pixel centres in a window, (y, x) each; the upper left corner of the window is (0, 0)."""
-    return source_pixels(Affine(*transform), epsg, grid)
+    return into_pixels(Affine(*transform), *grid.centers_in(epsg))
 
 
 @njit(cache=True, nogil=True)

@@ -24,13 +24,13 @@ __all__ = [
     "Placement",
     "check_extent",
     "checked_transform",
+    "into_pixels",
     "level_for",
     "moved",
     "place",
     "reduction",
     "scaled",
     "source_per_target",
-    "source_pixels",
 ]
 
 CrsLike: TypeAlias = int | str
@@ -106,7 +106,7 @@ def _steps(transform: Affine, crs: CrsLike, grid: Grid) -> tuple[float, float]:
     """Source pixels that a step of one grid pixel covers along x and y, at the grid's centre."""
     x = np.array([0.0, 1.0, 0.0]) * grid.resolution + grid.left + grid.resolution * grid.width / 2
     y = grid.top - grid.resolution * grid.height / 2 - np.array([0.0, 0.0, 1.0]) * grid.resolution
-    columns, rows = _into_pixels(transform, *_moved_to(crs, grid.epsg, x, y))
+    columns, rows = into_pixels(transform, *_moved_to(crs, grid.epsg, x, y))
     along_x, along_y = (float(np.hypot(columns[i] - columns[0], rows[i] - rows[0])) for i in (1, 2))
     return along_x, along_y
 
@@ -120,14 +120,6 @@ def reduction(transform: Affine, crs: CrsLike, grid: Grid) -> tuple[float, float
         # Short, so that a transform's last digit does not show in pixels.
         scales.append(float(f"{scale:.6g}"))
     return scales[0], scales[1]
-
-
-def source_pixels(transform: Affine, crs: CrsLike, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """(column, row) of the grid's pixel centres in an image with `transform`, each (y, x); the image's upper left corner is (0, 0)."""
-    x, y = np.meshgrid(
-        grid.left + (np.arange(grid.width) + 0.5) * grid.resolution, grid.top - (np.arange(grid.height) + 0.5) * grid.resolution
-    )
-    return _into_pixels(transform, *_moved_to(crs, grid.epsg, x, y))
 
 
 def level_for(sizes: Sequence[tuple[int, int]], ratio: float) -> int:
@@ -203,7 +195,7 @@ def _clip(start: int, count: int, size: int) -> tuple[int, int]:
 
 def _window(local: Affine, crs: CrsLike, size: tuple[int, int], grid: Grid) -> tuple[tuple[int, int], tuple[int, int]]:
     """Rows and columns that a warp of the grid can touch: the grid's edge and a lattice inside it, with the kernel's reach as margin."""
-    columns, rows = _into_pixels(local, *_lattice(crs, grid))
+    columns, rows = into_pixels(local, *_lattice(crs, grid))
     good = np.isfinite(columns) & np.isfinite(rows)
     if not good.any():
         return (0, 0), (0, 0)
@@ -230,7 +222,8 @@ def _moved_to(crs: CrsLike, grid_epsg: int, x: np.ndarray, y: np.ndarray) -> tup
     return x, y
 
 
-def _into_pixels(transform: Affine, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def into_pixels(transform: Affine, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(column, row) of places in an image; its upper left corner is (0, 0)."""
     inverse = ~transform
     return inverse.a * x + inverse.b * y + inverse.c, inverse.d * x + inverse.e * y + inverse.f
 

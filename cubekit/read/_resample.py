@@ -12,15 +12,13 @@ from rasterio.enums import Resampling as GdalResampling
 from rasterio.io import MemoryFile
 from rasterio.vrt import WarpedVRT
 
-from cubekit.grid import Grid
+from cubekit.grid import REMEMBERED, Grid
 from cubekit.read._layout import Use
 from cubekit.read._place import CrsLike, Placement, moved, reduction
 from cubekit.typing import Resampling
 
 __all__ = ["TOLERANCE", "allocate", "finish", "is_fill", "warp", "warped"]
 
-_REMEMBERED = 2**18
-"""Pixels of the largest grid whose places in other zones are kept: larger ones are left to GDAL, which forgets them."""
 TOLERANCE = 1e-9
 """Error of the coordinate transformation in pixels; WarpedVRT cannot take 0."""
 
@@ -98,7 +96,7 @@ def _crosses_zones(use: Use, transform: Affine, crs: CrsLike) -> bool:
         and int(crs) % 100 != grid.epsg % 100
         and use.has_nodata
         and use.window.dtype.name in ("uint8", "uint16", "int16")
-        and grid.width * grid.height <= _REMEMBERED
+        and grid.width * grid.height <= REMEMBERED
         and (resampling == "nearest" or (resampling == "bilinear" and reduction(transform, crs, grid) == (1.0, 1.0)))
     )
 
