@@ -89,9 +89,11 @@ class PlanetaryComputerSigner:
 
     def signs(self, href: str) -> bool:
         """Whether `sign` may change an href; known without asking the endpoint."""
-        return without_signature(href) != href or (BLOBS in href and self._container(href) is not None)
+        return without_signature(href) != href or self._container(href) is not None
 
     def _container(self, href: str) -> tuple[str, str] | None:
+        if BLOBS not in href:
+            return None
         parts = urlsplit(href)
         account, _, domain = parts.netloc.partition(".")
         path = parts.path.lstrip("/").split("/", 1)

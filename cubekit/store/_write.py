@@ -63,7 +63,7 @@ def write_cube(
     overwrite
         Replace an existing cube: the new one is made beside it and takes its place when complete.
     workers
-        Threads that compress and write, beside the caller's; one per core by default.
+        Threads that compress and write; one per core by default.
     lock_timeout
         Seconds to wait for another writer of the same target.
     storage_options
@@ -178,15 +178,11 @@ def _write_objects(objects: Objects, attempt: Attempt, workers: int) -> dict[str
     # The longest work first: what is left for the end is small.
     ready.sort(key=lambda array: array.variable.nbytes, reverse=True)
     with ThreadPoolExecutor(workers, thread_name_prefix="cubekit-store") as pool:
-        chunks = [(array, key, region, attempt) for array in ready for key, region in array.regions()]
-        tasks = [pool.submit(_write_chunk, *chunk) for chunk in chunks]
+        tasks = [pool.submit(_write_chunk, array, key, region, attempt) for array in ready for key, region in array.regions()]
         try:
             hashes.update(_write_document(key, document, attempt) for key, document in objects.documents.items())
             hashes.update(_store_lazy(lazy, attempt, workers))
-            # Rather than wait, this thread takes what the others have not begun, from the end.
-            for task, chunk in zip(tasks[::-1], chunks[::-1], strict=True):
-                key, digest = _write_chunk(*chunk) if task.cancel() else task.result()
-                hashes[key] = digest
+            hashes.update(task.result() for task in tasks)
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
