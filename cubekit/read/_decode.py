@@ -169,8 +169,9 @@ def crop(
     stored = stored.view(kind)
     target = out.view(kind) if out.dtype == level.dtype else np.empty(out.shape, kind)
     before = np.add.reduce(stored[:, :first], axis=1, dtype=kind) if first else None
-    ahead = before is not None and stored.flags.writeable
-    if ahead:  # into the first of the wanted columns for as long as it takes: one pass over the pixels less
+    # Into the first of the wanted columns for as long as it takes: one pass over the pixels less. Only in this thread's own memory.
+    ahead = before is not None and stored.flags.writeable and level.codec != "none"
+    if ahead:
         stored[:, first] += before
     delta_decode(stored[:, first:last], axis=-1, out=target)  # a running sum, four times as fast as numpy's
     if ahead:

@@ -92,7 +92,7 @@ def _crosses_zones(use: Use, transform: Affine, crs: CrsLike) -> bool:
     assert use.window is not None
     grid, resampling = use.grid, use.read.resampling
     return (
-        all(isinstance(code, int) and 32600 < code <= 32760 for code in (crs, grid.epsg))
+        all(isinstance(code, int) and code // 100 in (326, 327) and 1 <= code % 100 <= 60 for code in (crs, grid.epsg))
         and int(crs) % 100 != grid.epsg % 100
         and use.has_nodata
         and use.window.dtype.name in ("uint8", "uint16", "int16")

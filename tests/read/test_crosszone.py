@@ -13,6 +13,7 @@ import cubekit.read._resample as resample_module
 from cubekit.grid import Grid
 from cubekit.read import AssetRead, ReadOptions, ReadStatus, read_assets
 from cubekit.read._crosszone import resample
+from cubekit.read._layout import Use
 from cubekit.read._place import reduction
 from cubekit.read._resample import warp
 from cubekit.testing.cogs import unique_pixels, write_cog
@@ -93,3 +94,12 @@ def test_the_same_zone_of_the_other_hemisphere_is_left_to_gdal(tmp_path: Path, m
     read_assets([AssetRead("a.tif", nodata=0)], Grid(32632, 10, 600100, 200, 20, 20), out, options=ReadOptions(local_root=tmp_path))
     assert asked
     assert (out != 0).all()
+
+
+@pytest.mark.parametrize("epsg", [32661, 32761, 32600, 3857])
+def test_only_utm_zones_count(epsg: int) -> None:
+    grid = Grid(32633, 10, 500000, 5700000, 8, 8)
+    use = Use(0, AssetRead("a.tif", nodata=0), grid, np.zeros(grid.shape, "uint16"), has_nodata=True, window=np.ones((9, 9), "uint16"))
+    transform = Affine(10, 0, 600000, 0, -10, 5700000)
+    assert resample_module._crosses_zones(use, transform, 32632)
+    assert not resample_module._crosses_zones(use, transform, epsg)

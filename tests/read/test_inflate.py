@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cubekit.read import _isal
+from cubekit.read import _decode, _isal
 from cubekit.read._isal import DamagedError, inflate, inflate_portably
+from cubekit.read._tiff import Level
 
 DOORS = [inflate, inflate_portably]
 
@@ -118,3 +119,21 @@ def test_without_the_symbols_the_python_interface_serves(monkeypatch, failing):
     finally:
         monkeypatch.undo()
         _isal._chosen.cache_clear()
+
+
+def test_bytes_that_tiles_may_share_are_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uncompressed tiles at one place of a file share what was received, and are decoded in two threads."""
+    pixels = np.random.default_rng(1).integers(0, 65535, (8, 16), dtype="uint16")
+    raw = np.diff(pixels, axis=1, prepend=np.uint16(0)).astype("<u2").tobytes()
+    seen = []
+    decode = _decode.delta_decode
+    received = bytearray(raw)
+    monkeypatch.setattr(_decode, "delta_decode", lambda *given, **how: seen.append(bytes(received)) or decode(*given, **how))
+    for codec in ("none", "deflate"):
+        level = Level(16, 8, 16, 8, 1, False, "u2", 16, codec, 2, "<", None)
+        out = np.zeros((6, 5), "uint16")
+        _decode.crop(level, memoryview(received), 0, (1, 7), (4, 9), 0, out)
+        np.testing.assert_array_equal(out, pixels[1:7, 4:9])
+        assert bytes(received) == raw
+    assert seen[0] == raw
+    assert seen[1] != raw  # a thread's own memory: one pass over the pixels less
