@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -152,14 +154,15 @@ def _check(dn: npt.NDArray[Any], offset: npt.ArrayLike, dtype: str, out: npt.NDA
         raise InputError(f"out is {out.dtype} of shape {out.shape}", remedy=f"Give C-contiguous {dtype} of shape {dn.shape}.")
     try:
         given = np.asarray(offset, dtype=np.float64)
-        spread = np.broadcast_to(given[:, None] if given.ndim == 1 else given, dn.shape[:2])
+        spread: FloatArray = np.empty(dn.shape[:2])
+        spread[...] = given[:, None] if given.ndim == 1 else given
     except ValueError:
-        spread = np.empty(0)
-    if (not spread.size and dn.size) or not np.isfinite(spread).all():
+        spread = np.full(1, np.nan)
+    if not np.isfinite(spread).all():
         raise InputError(
             f"offset of shape {np.shape(offset)}", remedy=f"Give one finite number, or (time,) or (time, band) = {dn.shape[:2]}."
         )
-    return out, np.ascontiguousarray(spread)
+    return out, spread
 
 
 def _statuses(patches: Sequence[CPatch | NbarStatus], bands: int) -> Int8Array:
@@ -215,12 +218,35 @@ def _launch(
         dn = dn.copy()  # results would overtake the numbers that they are made of
     arguments = (dn.reshape(-1), dn.shape, *known, _fill_of(out), out.reshape(-1), counts)
     units = counts.shape[0] * counts.shape[1]
-    parts = min(units, 4 * THREADS, dn.size // GRAIN) if parallel else 1
+    parts = min(units, 8 * THREADS, dn.size // GRAIN) if parallel else 1
     if parts <= 1:
         loop(*arguments, 0, units)
         return
-    with ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(lambda part: loop(*arguments, part * units // parts, (part + 1) * units // parts), range(parts)))
+    waiting = deque(range(parts))
+
+    def work() -> None:
+        while waiting:
+            try:
+                part = waiting.popleft()
+            except IndexError:  # another thread took the last one meanwhile
+                return
+            loop(*arguments, part * units // parts, (part + 1) * units // parts)
+
+    others = [_helpers().submit(work) for _ in range(min(parts, THREADS) - 1)]
+    work()
+    for other in others:
+        if not other.cancel():  # it may wait for those who help somebody else
+            other.result()
+
+
+@lru_cache(maxsize=1)
+def _helpers() -> ThreadPoolExecutor:
+    """Threads that stay: to start one takes as long as a few million pixels."""
+    return ThreadPoolExecutor(max(1, THREADS - 1), thread_name_prefix="cubekit-nbar")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_helpers.cache_clear)
 
 
 def _fill_of(out: npt.NDArray[Any]) -> np.generic:

@@ -1,8 +1,8 @@
 """Rows of the fused pass, as explicit vectors.
 
-A compiler makes vectors of such a loop too, but half as wide, with bounds that most rows do not need. And it stores through the caches,
-which read each line of memory before it is overwritten: a large new array is written past them here, as a copy of memory does. What is read
-next is fetched meanwhile.
+A compiler makes vectors of such a loop too, but half as wide, with bounds that most rows do not need. Here a few rows are done together, a
+part of their columns at a time, so that c is loaded once for all of them and stays in the nearest cache; what is read next is fetched
+meanwhile.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -18,31 +18,19 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-__all__ = ["FILL", "convert_rows", "past_caches"]
+__all__ = ["FILL", "TOGETHER", "convert_rows"]
 
 FILL = -32768
 
 LANES = 32
-"""Pixels of a vector: a line of the cache for int16."""
-LINE = 64
-"""Bytes of a line of the cache."""
-LARGE = 2**25
-"""Bytes of a result that no cache keeps until it is read."""
-AHEAD = 2048
-"""Pixels that are fetched before they are due; of wider rows, the row below."""
+"""Pixels of a vector: for int16 a line of the cache."""
+PART = 2048
+"""Columns of rows that are done before the next are begun: a few rows of them, and their c, stay in the first cache."""
+TOGETHER = 4
+"""Rows that are done together."""
 
 utils: Any = cgutils  # its functions have no types
 I16, I32, I64, F32, F64 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.DoubleType()
-
-
-def past_caches(dn: Any, out: Any) -> Any:
-    """Whether results are stored past the caches: a large array, and not the numbers themselves."""
-    return False
-
-
-@overload(past_caches)
-def _past_caches(dn, out):  # type: ignore[no-untyped-def]
-    return lambda dn, out: out.nbytes >= LARGE and dn.ctypes.data != out.ctypes.data
 
 
 def convert_rows(
@@ -60,7 +48,6 @@ def convert_rows(
     nodata: Any,
     fill: Any,
     out: Any,
-    past: Any,
 ) -> Any:
     """``(dn + add) * (level + tilt * b)`` with ``b = v + dv * row``, in float32; returns (clipped, uncorrected).
 
@@ -89,25 +76,35 @@ def convert_rows(
 
 
 @overload(convert_rows)
-def _convert_rows(dn, base, rows, width, v, dv, add, level, tilt, limit, complete, nodata, fill, out, past):  # type: ignore[no-untyped-def]
-    return lambda dn, base, rows, width, v, dv, add, level, tilt, limit, complete, nodata, fill, out, past: _rows(  # type: ignore[call-arg]
-        dn, base, rows, width, v, dv, add, level, tilt, limit, complete, nodata, fill, out, past
+def _convert_rows(dn, base, rows, width, v, dv, add, level, tilt, limit, complete, nodata, fill, out):  # type: ignore[no-untyped-def]
+    return lambda dn, base, rows, width, v, dv, add, level, tilt, limit, complete, nodata, fill, out: _rows(  # type: ignore[call-arg]
+        dn, base, rows, width, v, dv, add, level, tilt, limit, complete, nodata, fill, out
     )
 
 
 @intrinsic
-def _rows(typingctx, dn, base, rows, width, v, dv, add, level, tilt, limit, complete, nodata, fill, out, past):  # type: ignore[no-untyped-def]
+def _rows(typingctx, dn, base, rows, width, v, dv, add, level, tilt, limit, complete, nodata, fill, out):  # type: ignore[no-untyped-def]
     whole, double, single, flag = types.int64, types.float64, types.float32, types.boolean
-    kinds = (dn, whole, whole, whole, double, double, single, level, tilt, whole, flag, dn.dtype, out.dtype, out, flag)
+    kinds = (dn, whole, whole, whole, double, double, single, level, tilt, whole, flag, dn.dtype, out.dtype, out)
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         count = context.make_array(level)(context, builder, arguments[7]).nitems
         pointers = [context.make_array(kinds[n])(context, builder, arguments[n]).data for n in (0, 7, 8, 13)]
-        _, base, rows, width, v, dv, add, _, _, limit, complete, nodata, fill, _, past = arguments
+        _, base, rows, width, v, dv, add, _, _, limit, complete, nodata, fill, _ = arguments
         write = _Rows(builder, dn.dtype.signed, out.dtype == types.int16, count, (add, nodata, fill), pointers)
-        return context.make_tuple(builder, signature.return_type, write(base, rows, width, v, dv, limit, complete, past))
+        return context.make_tuple(builder, signature.return_type, write(base, rows, width, v, dv, limit, complete))
 
     return types.UniTuple(whole, 2)(*kinds), generate  # type: ignore[no-untyped-call]
+
+
+class _Block(NamedTuple):
+    """Columns of some rows: how many, where each row's numbers and results begin, b of each row, and c of the columns."""
+
+    count: Any
+    places: list[tuple[Any, Any]]
+    b: list[Any]
+    level: Any
+    tilt: Any
 
 
 class _Rows:
@@ -117,85 +114,95 @@ class _Rows:
         self.build, self.signed, self.rounds, self.count = build, signed, rounds, count
         self.add, self.nodata, self.fill = values
         self.numbers, self.level, self.tilt, self.results = arrays
-        self.size = 2 if rounds else 4
         self.totals = [utils.alloca_once_value(build, _int(0)) for _ in range(2)]
 
-    def __call__(self, base: Any, rows: Any, width: Any, v: Any, dv: Any, limit: Any, complete: Any, past: Any) -> list[Any]:
+    def __call__(self, base: Any, rows: Any, width: Any, v: Any, dv: Any, limit: Any, complete: Any) -> list[Any]:
         build = self.build
-        wide = build.icmp_signed(">", self.count, _int(16 * LANES))
-        self.ahead = build.select(build.icmp_signed(">", width, _int(AHEAD)), width, _int(AHEAD))
-        with utils.for_range(build, rows, intp=I64) as row:
-            start = build.add(base, build.mul(row.index, width))
-            b = build.fptrunc(build.fadd(v, build.fmul(dv, build.sitofp(row.index, F64))), F32)
-            numbers, results = build.gep(self.numbers, [start]), build.gep(self.results, [start])
-            safe = build.and_(complete, build.icmp_signed("<=", self._highest(numbers), limit))
-            with build.if_then(build.not_(safe), likely=False):
-                self._count(numbers, b)
-            with build.if_else(past) as (around, through):
-                with around, build.if_else(wide) as (long, short):
-                    with long:
-                        self._row(numbers, results, b, safe, LINE)
-                    with short:  # too few whole lines; numpy aligns its memory to 16 bytes
-                        self._row(numbers, results, b, safe, 16)
-                with through:
-                    self._row(numbers, results, b, safe, None)
-        with build.if_then(past):
-            build.fence("seq_cst")
+        self.base, self.width, self.v, self.dv, self.limit, self.complete = base, width, v, dv, limit, complete
+        together = build.and_(rows, _int(-TOGETHER))
+        for begin, end, some in ((_int(0), together, TOGETHER), (together, rows, 1)):
+            with (
+                utils.for_range_slice(build, begin, end, _int(some), I64) as (row, _),
+                utils.for_range_slice(build, _int(0), self.count, _int(PART), I64) as (column, _),
+            ):
+                self._block(row, some, column)
         return [build.load(total) for total in self.totals]
 
-    def _highest(self, numbers: Any) -> Any:
-        """Largest number of a row; negative ones count as large."""
+    def _block(self, first: Any, rows: int, column: Any) -> None:
+        """A part of the columns, from ``column`` on, of some rows."""
+        build = self.build
+        rest = build.sub(self.count, column)
+        count = build.select(build.icmp_signed("<", rest, _int(PART)), rest, _int(PART))
+        places, b = [], []
+        for k in range(rows):
+            row = build.add(first, _int(k))
+            start = build.add(self.base, build.add(build.mul(row, self.width), column))
+            places.append((build.gep(self.numbers, [start]), build.gep(self.results, [start])))
+            b.append(build.fptrunc(build.fadd(self.v, build.fmul(self.dv, build.sitofp(row, F64))), F32))
+        block = _Block(count, places, b, build.gep(self.level, [column]), build.gep(self.tilt, [column]))
+        safe = build.and_(self.complete, build.icmp_signed("<=", self._highest(block), self.limit))
+        with build.if_then(build.not_(safe), likely=False):
+            self._count(block)
+        self._convert(block, safe)
+
+    def _highest(self, block: _Block) -> Any:
+        """Largest number of a block; negative ones count as large."""
         build, found = self.build, _int(0)
-        whole = _whole(build, self.count)
-        for lanes, begin, end in ((LANES, _int(0), whole), (1, whole, self.count)):
+        whole = _whole(build, block.count)
+        for lanes, begin, end in ((LANES, _int(0), whole), (1, whole, block.count)):
             kind = ir.VectorType(I16, lanes)
             top = utils.alloca_once(build, kind)
             build.store(ir.Constant(kind, [0] * lanes), top)
             with _each(build, begin, end, lanes) as j:
-                number, known = _load(build, numbers, j, kind), build.load(top)
-                build.store(build.select(build.icmp_unsigned(">", number, known), number, known), top)
+                known = build.load(top)
+                for numbers, _ in block.places:
+                    number = _load(build, numbers, j, kind)
+                    known = build.select(build.icmp_unsigned(">", number, known), number, known)
+                build.store(known, top)
             function = ir.FunctionType(I16, [kind])
             reduce = utils.get_or_insert_function(build.module, function, f"llvm.vector.reduce.umax.v{lanes}i16")
             best = build.zext(build.call(reduce, [build.load(top)]), I64)
             found = build.select(build.icmp_unsigned(">", best, found), best, found)
         return found
 
-    def _count(self, numbers: Any, b: Any) -> None:
-        """Add to the totals what is clipped and what is uncorrected of a row."""
+    def _count(self, block: _Block) -> None:
+        """Add to the totals what is clipped and what is uncorrected of a block."""
         build, kind = self.build, ir.VectorType(F32, 1)
-        with _each(build, _int(0), self.count, 1) as j:
-            valid, value = self._value(numbers, b, j, 1)
-            size = build.select(build.fcmp_ordered("<", value, ir.Constant(kind, [0.0])), build.fneg(value), value)
-            clipped = build.fcmp_ordered(">=", size, ir.Constant(kind, [32767.5 if self.rounds else math.inf]))
-            for total, happens in zip(self.totals, (clipped, build.fcmp_unordered("uno", value, value)), strict=True):
-                one = build.extract_element(build.and_(valid, happens), ir.Constant(I32, 0))
-                build.store(build.add(build.load(total), build.zext(one, I64)), total)
+        with _each(build, _int(0), block.count, 1) as j:
+            for valid, value, _ in self._values(block, j, 1):
+                size = build.select(build.fcmp_ordered("<", value, ir.Constant(kind, [0.0])), build.fneg(value), value)
+                clipped = build.fcmp_ordered(">=", size, ir.Constant(kind, [32767.5 if self.rounds else math.inf]))
+                for total, happens in zip(self.totals, (clipped, build.fcmp_unordered("uno", value, value)), strict=True):
+                    one = build.extract_element(build.and_(valid, happens), ir.Constant(I32, 0))
+                    build.store(build.add(build.load(total), build.zext(one, I64)), total)
 
-    def _row(self, numbers: Any, results: Any, b: Any, safe: Any, past: int | None) -> None:
-        """Whole vectors, ``past`` the caches from the first byte that is so aligned, and single pixels before and after them."""
-        build, first = self.build, _int(0)
-        if past:
-            first = build.udiv(build.and_(build.neg(build.ptrtoint(results, I64)), _int(past - 1)), _int(self.size))
-            first = build.select(build.icmp_signed("<", first, self.count), first, self.count)
-        last = build.add(first, _whole(build, build.sub(self.count, first)))
+    def _convert(self, block: _Block, safe: Any) -> None:
+        """Whole vectors, and single pixels after them. The rows that come next are fetched, of narrow ones some more."""
+        build, whole = self.build, _whole(self.build, block.count)
+        ahead = build.mul(self.width, _int(len(block.places)))
+        ahead = build.select(build.icmp_signed(">", ahead, _int(PART)), ahead, _int(PART))
         with build.if_else(safe) as (plain, general):
             for branch, bounded in ((plain, False), (general, True)):
-                with branch, _each(build, first, last, LANES) as j:
-                    _fetch(build, build.gep(numbers, [build.add(j, self.ahead)]))
-                    self._store(results, j, self._result(*self._value(numbers, b, j, LANES), bounded), past)
-        for begin, end in ((_int(0), first), (last, self.count)):
-            with _each(build, begin, end, 1) as j:
-                self._store(results, j, self._result(*self._value(numbers, b, j, 1), True), None)
+                with branch, _each(build, _int(0), whole, LANES) as j:
+                    for numbers, _ in block.places:
+                        _fetch(build, build.gep(numbers, [build.add(j, ahead)]))
+                    for valid, value, results in self._values(block, j, LANES):
+                        _store(build, results, j, self._result(valid, value, bounded))
+        with _each(build, whole, block.count, 1) as j:
+            for valid, value, results in self._values(block, j, 1):
+                _store(build, results, j, self._result(valid, value, True))
 
-    def _value(self, numbers: Any, b: Any, j: Any, lanes: int) -> tuple[Any, Any]:
-        """(valid, value) of the pixels at ``j``."""
+    def _values(self, block: _Block, j: Any, lanes: int) -> Iterator[tuple[Any, Any, Any]]:
+        """(valid, value, where results go) of the pixels at ``j`` of each row."""
         build = self.build
         words, wide, floats = (ir.VectorType(kind, lanes) for kind in (I16, I32, F32))
-        number = _load(build, numbers, j, words)
-        c = build.fadd(_load(build, self.level, j, floats), build.fmul(_load(build, self.tilt, j, floats), _all(build, b, floats)))
-        plain = build.sitofp((build.sext if self.signed else build.zext)(number, wide), floats)
-        value = build.fmul(build.fadd(plain, _all(build, self.add, floats)), c)
-        return build.icmp_unsigned("!=", number, _all(build, self.nodata, words)), value
+        level, tilt = _load(build, block.level, j, floats), _load(build, block.tilt, j, floats)
+        for (numbers, results), b in zip(block.places, block.b, strict=True):
+            number = _load(build, numbers, j, words)
+            c = build.fadd(level, build.fmul(tilt, _all(build, b, floats)))
+            plain = build.sitofp((build.sext if self.signed else build.zext)(number, wide), floats)
+            value = build.fmul(build.fadd(plain, _all(build, self.add, floats)), c)
+            yield build.icmp_unsigned("!=", number, _all(build, self.nodata, words)), value, results
 
     def _result(self, valid: Any, value: Any, bounded: bool) -> Any:
         """What is stored. The low half of a float32 to which 1.5 * 2**23 was added is its rounded value."""
@@ -209,12 +216,6 @@ class _Rows:
             shifted = build.fadd(value, ir.Constant(value.type, [12582912.0] * lanes))
             value = build.trunc(build.bitcast(shifted, ir.VectorType(I32, lanes)), ir.VectorType(I16, lanes))
         return build.select(valid, value, _all(build, self.fill, value.type))
-
-    def _store(self, results: Any, j: Any, value: Any, past: int | None) -> None:
-        build = self.build
-        store = build.store(value, build.bitcast(build.gep(results, [j]), value.type.as_pointer()), align=past or self.size)
-        if past:
-            store.set_metadata("nontemporal", build.module.add_metadata([ir.Constant(I32, 1)]))
 
 
 def _int(value: int) -> Any:
@@ -240,6 +241,11 @@ def _all(build: Any, value: Any, kind: Any) -> Any:
 
 def _load(build: Any, array: Any, j: Any, kind: Any) -> Any:
     return build.load(build.bitcast(build.gep(array, [j]), kind.as_pointer()), align=2 if kind.element == I16 else 4)
+
+
+def _store(build: Any, array: Any, j: Any, value: Any) -> None:
+    size = 2 if value.type.element == I16 else 4
+    build.store(value, build.bitcast(build.gep(array, [j]), value.type.as_pointer()), align=size)
 
 
 def _fetch(build: Any, place: Any) -> None:

@@ -1,7 +1,8 @@
 """The fused pass: rows of digital numbers to reflectance, c held for the columns of one row.
 
 Between two rows of nodes c is bilinear in each cell, so each column has ``level + tilt * b``, b being the distance from the upper nodes.
-Both change only where a row of nodes is passed or a detector seam moves on, which it does by a fraction of a pixel from row to row.
+Both change only where a row of nodes is passed or a detector seam moves on, which it does by a fraction of a pixel from row to row: a few
+rows are done together as if the seams stood still, and the pixels that a seam passes among them are done one by one.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 import numpy as np
 from numba import njit
 
-from cubekit.nbar._convert import convert_rows, past_caches
+from cubekit.nbar._convert import TOGETHER, convert_rows
 from cubekit.nbar._field import MARGIN
 from cubekit.nbar._pixels import HALF
 from cubekit.nbar._scan import NODES
@@ -107,21 +108,6 @@ def _follow_seams(seams, u0, du, v, first, last, crossing):  # type: ignore[no-u
 
 
 @njit(cache=True)
-def _moved_row(seams, v0, u0, dv, du, begin, end, first, last, crossing):  # type: ignore[no-untyped-def]
-    """First row after ``begin``, up to ``end``, where a seam crosses at another column than ``crossing`` says."""
-    for i in range(begin + 1, end):
-        b = (v0 + dv * i) / HALF - 1.0
-        for s in range(seams.shape[0]):
-            c0 = seams[s, 0] + b * (seams[s, 2] + b * seams[s, 5])
-            c1 = seams[s, 1] + b * seams[s, 4]
-            c2 = seams[s, 3]
-            west, east = (u0 + du * (crossing[s] - 1)) / HALF - 1.0, (u0 + du * crossing[s]) / HALF - 1.0
-            if (crossing[s] > first and c0 + west * (c1 + west * c2) > 0.0) or (crossing[s] < last and c0 + east * (c1 + east * c2) <= 0.0):
-                return i
-    return end
-
-
-@njit(cache=True)
 def _node_row(v, corner, rows):  # type: ignore[no-untyped-def]
     """Row of nodes above the pixels at ``v`` within a window of ``rows`` that begins at ``corner``; -1 where they are off the granule."""
     if not (v >= -MARGIN and v <= NODES - 1 + MARGIN):
@@ -162,7 +148,7 @@ def with_nodes(dn, shape, offset, factor, which, nodes, seams, geometry, active,
     and time; those from ``first`` to ``last`` are done.
     """
     bands, height, width = shape[1], shape[2], shape[3]
-    chunks, past = counts.shape[1], past_caches(dn, out)
+    chunks = counts.shape[1]
     lines, stops = np.empty((nodes.shape[2], nodes.shape[4] - 1, 4)), np.empty(nodes.shape[4] - 1, dtype=np.int64)
     columns, level, tilt = np.empty((2, width), dtype=np.float32), np.full(width, np.float32(factor)), np.zeros(width, dtype=np.float32)
     for unit in range(first, last):
@@ -172,10 +158,10 @@ def with_nodes(dn, shape, offset, factor, which, nodes, seams, geometry, active,
         add, base = np.float32(offset[t, k]), plane * height * width
         if active[t, k]:
             known, view, place = nodes[which[t], k], seams[which[t], k], geometry[which[t]]
-            done = _plane(dn, base, begin, end, width, add, factor, known, view, place, lines, stops, columns, nodata, fill, out, past)
+            done = _plane(dn, base, begin, end, width, add, factor, known, view, place, lines, stops, columns, nodata, fill, out)
         else:
             start, limit = base + begin * width, _limit(add, factor, fill)
-            done = convert_rows(dn, start, end - begin, width, 0.0, 0.0, add, level, tilt, limit, True, nodata, fill, out, past)
+            done = convert_rows(dn, start, end - begin, width, 0.0, 0.0, add, level, tilt, limit, True, nodata, fill, out)
         counts[plane, chunk, 0] = done[0]
         counts[plane, chunk, 1] = done[1]
 
@@ -216,7 +202,63 @@ def _spread(lines, stops, crossing, first, begin, end, factor, level, tilt):  # 
 
 
 @njit(cache=True, error_model="numpy")
-def _plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, lines, stops, columns, nodata, fill, out, past):  # type: ignore[no-untyped-def]
+def _pixel(number, b, add, level, tilt, nodata, fill):  # type: ignore[no-untyped-def]
+    """(result, clipped, uncorrected) of one pixel, as `convert_rows` has them."""
+    value = (np.float32(number) + add) * (level + tilt * b)
+    if number == nodata:
+        return np.float32(fill), 0, 0
+    if math.isnan(value):
+        return np.float32(fill), 0, 1
+    if fill != fill:
+        return value, 0, 0
+    return min(max(np.rint(value), np.float32(-32767.0)), np.float32(32767.0)), int(abs(value) >= np.float32(32767.5)), 0
+
+
+@njit(cache=True)
+def _detector(crossing, j):  # type: ignore[no-untyped-def]
+    """Which detector sees column ``j``."""
+    d = 0
+    while d < crossing.shape[0] and crossing[d] <= j:
+        d += 1
+    return d
+
+
+@njit(cache=True, error_model="numpy")
+def _passed(dn, start, rows, width, b, dv, add, factor, lines, stops, crossings, nodata, fill, where, results):  # type: ignore[no-untyped-def]
+    """Pixels of some rows that another detector sees than in the first row, into ``where`` (place in ``dn``) and ``results``.
+
+    Returns how many there are, -1 if there is no room for them, and by how much they change the counts (clipped, uncorrected) of rows that
+    are converted as if they had the first row's detectors.
+    """
+    found, clipped, lost, cell = 0, 0, 0, 0
+    for s in range(crossings.shape[1]):
+        for row in range(1, rows):
+            for j in range(min(crossings[0, s], crossings[row, s]), max(crossings[0, s], crossings[row, s])):
+                place, known = start + row * width + j, False
+                for n in range(found):
+                    known |= where[n] == place
+                if known:  # between two seams that meet
+                    continue
+                if found == where.shape[0]:
+                    return -1, 0, 0
+                while cell > 0 and stops[cell - 1] > j:
+                    cell -= 1
+                while stops[cell] <= j:
+                    cell += 1
+                for sign, crossing in ((-1, crossings[0]), (1, crossings[row])):
+                    line = lines[_detector(crossing, j), cell]
+                    level, tilt = np.float32(factor * (line[0] + line[2] * j)), np.float32(factor * (line[1] + line[3] * j))
+                    value, over, gone = _pixel(dn[place], np.float32(b + dv * row), add, level, tilt, nodata, fill)
+                    results[found] = value
+                    clipped += sign * over
+                    lost += sign * gone
+                where[found] = place
+                found += 1
+    return found, clipped, lost
+
+
+@njit(cache=True, error_model="numpy")
+def _plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, lines, stops, columns, nodata, fill, out):  # type: ignore[no-untyped-def]
     """Rows ``begin`` to ``end`` of one band and time, whose first pixel is ``base``; returns (clipped, uncorrected).
 
     ``nodes`` (detector, row, column), ``seams`` (seam, 6) and ``geometry`` (6,) of one patch and band; ``lines``, ``stops`` and ``columns``
@@ -225,10 +267,11 @@ def _plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, lin
     v0, u0, dv, du, corner, real = geometry[0], geometry[1], geometry[2], geometry[3], int(geometry[4]), _real_seams(seams)
     first, last = _columns_within(u0, du, width)
     seams, complete = seams[:real], _all_known(nodes, real + 1)
-    crossing, before = np.full(real, (first + last) // 2), np.empty(real, dtype=np.int64)
+    crossings, before = np.full((TOGETHER, real), (first + last) // 2), np.empty(real, dtype=np.int64)
+    where, results = np.empty(16 * TOGETHER, dtype=np.int64), np.empty(16 * TOGETHER, dtype=np.float32)
     level, tilt = columns[0, : last - first], columns[1, : last - first]
     _cells(u0, du, int(geometry[5]), first, last, stops)
-    clipped, lost, i, known, largest = 0, 0, begin, -1, np.float32(0.0)
+    clipped, lost, i, known, largest, rows = 0, 0, begin, -1, np.float32(0.0), 1
     while i < end:
         node = _node_row(v0 + dv * i, corner, nodes.shape[1])
         if node < 0:
@@ -237,26 +280,43 @@ def _plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, lin
             i += 1
             continue
         stop = _last_row(v0, dv, i, end, node, corner, nodes.shape[1])
-        if real > 0:
-            before[:] = crossing
-            _follow_seams(seams, u0, du, v0 + dv * i, first, last, crossing)
-            stop = _moved_row(seams, v0, u0, dv, du, i, stop, first, last, crossing)
-        if node != known:
+        fresh = node != known
+        if fresh:
             _lines(nodes, node - corner, real + 1, geometry, lines)
-            largest = _spread(lines, stops, crossing, first, first, last, factor, level, tilt)
             known = node
-        else:
-            for s in range(real):  # only what a seam passed has another detector
-                low, high = min(before[s], crossing[s]), max(before[s], crossing[s])
-                largest = max(largest, _spread(lines, stops, crossing, first, low, high, factor, level, tilt))
-        start, limit, b = base + i * width + first, _limit(add, largest, fill), v0 + dv * i - node
-        done = convert_rows(dn, start, stop - i, width, b, dv, add, level, tilt, limit, complete, nodata, fill, out, past)
-        clipped += done[0]
-        lost += done[1]
-        if last - first < width:
-            for row in range(base + i * width, base + stop * width, width):
-                lost += _lose(dn, row, row + first, nodata, out, fill) + _lose(dn, row + last, row + width, nodata, out, fill)
-        i = stop
+        while i < stop:
+            before[:] = crossings[0]
+            crossings[0] = crossings[min(rows, TOGETHER) - 1]  # where the seams were last seen
+            b, rows, start, found = v0 + dv * i - node, stop - i, base + i * width, 0
+            if real > 0:
+                rows = min(rows, TOGETHER)
+                for row in range(rows):
+                    if row > 0:
+                        crossings[row] = crossings[row - 1]
+                    _follow_seams(seams, u0, du, v0 + dv * (i + row), first, last, crossings[row])
+                found, over, gone = _passed(
+                    dn, start, rows, width, b, dv, add, factor, lines, stops, crossings, nodata, fill, where, results
+                )
+                if found < 0:
+                    rows, found = 1, 0
+                clipped += over
+                lost += gone
+            if fresh:
+                largest, fresh = _spread(lines, stops, crossings[0], first, first, last, factor, level, tilt), False
+            else:
+                for s in range(real):  # only what a seam passed has another detector
+                    low, high = min(before[s], crossings[0, s]), max(before[s], crossings[0, s])
+                    largest = max(largest, _spread(lines, stops, crossings[0], first, low, high, factor, level, tilt))
+            limit = _limit(add, largest, fill)
+            done = convert_rows(dn, start + first, rows, width, b, dv, add, level, tilt, limit, complete, nodata, fill, out)
+            clipped += done[0]
+            lost += done[1]
+            for n in range(found):
+                out[where[n]] = results[n]
+            if last - first < width:
+                for row in range(start, start + rows * width, width):
+                    lost += _lose(dn, row, row + first, nodata, out, fill) + _lose(dn, row + last, row + width, nodata, out, fill)
+            i += rows
     return clipped, lost
 
 
@@ -264,7 +324,7 @@ def _plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, lin
 def with_pixels(dn, shape, offset, factor, c, active, nodata, fill, out, counts, first, last):  # type: ignore[no-untyped-def]
     """As `with_nodes`, with c given per pixel, (time or 1, band, y, x)."""
     bands, height, width = shape[1], shape[2], shape[3]
-    chunks, past = counts.shape[1], past_caches(dn, out)
+    chunks = counts.shape[1]
     level, none = np.empty(width, dtype=np.float32), np.zeros(width, dtype=np.float32)
     for unit in range(first, last):
         plane, chunk = unit // chunks, unit % chunks
@@ -277,7 +337,7 @@ def with_pixels(dn, shape, offset, factor, c, active, nodata, fill, out, counts,
                 level[j] = factor * known[i, j] if active[t, k] else factor
                 largest = max(largest, level[j])
             start, limit, complete = (plane * height + i) * width, _limit(add, largest, fill), not active[t, k]
-            done = convert_rows(dn, start, 1, width, 0.0, 0.0, add, level, none, limit, complete, nodata, fill, out, past)
+            done = convert_rows(dn, start, 1, width, 0.0, 0.0, add, level, none, limit, complete, nodata, fill, out)
             clipped += done[0]
             lost += done[1]
         counts[plane, chunk, 0] = clipped

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from cubekit.errors import InputError
 from cubekit.nbar import FILL, CField, NbarStatus, apply_c, harmonise, parse_granule_angles, patch, patches, status_attrs
-from cubekit.nbar._convert import LARGE
+from cubekit.nbar._pixels import labels
 from cubekit.nbar._rows import with_nodes
 from tests.nbar.conftest import make_xml
 
@@ -75,14 +77,38 @@ def test_a_whole_band_with_seams_equals_the_pixelwise_pass(parallel):
     np.testing.assert_allclose(fused, apply_c(dn, c, status, -1000, dtype="float32").values, rtol=1e-6)
 
 
-def test_a_large_new_array_equals_the_same_in_place():
-    """Large results are stored past the caches, those in place are not."""
-    x, y = axes(0, 0, 4201, 20.0)
-    dn = np.random.default_rng(0).integers(0, 12_000, (1, 1, 4201, 4201)).astype("uint16")
-    assert dn.nbytes > LARGE
-    known = [patch(FIELD, ["B02"], x, y)]
-    expected = harmonise(dn, known, -1000, parallel=True).values
-    np.testing.assert_array_equal(harmonise(dn, known, -1000, out=dn.view("int16")).values, expected)
+@given(
+    height=st.integers(1, 23),
+    width=st.sampled_from([5, 64, 200, 2100]),
+    seams=st.lists(st.tuples(st.floats(-0.1, 0.1), st.floats(-30, 30)), max_size=4),
+    seed=st.integers(0, 2**20),
+    parallel=st.booleans(),
+)
+def test_seams_of_any_slope_equal_the_oracle(height, width, seams, seed, parallel):
+    """Steep ones pass many columns from row to row, and some meet; exact, as c is the same all over a detector."""
+    rng = np.random.default_rng(seed)
+    x, y = axes(15_000, 52_000, width, 9_000 / width, height=height)
+    middle, top = 19_507.3 / 55_000 - 1, 52_000 / 55_000 - 1  # of the window, half its columns reach 0.08 from there
+    made = np.array([(-middle - at - slope * top, 1.0, slope, 0.0, 0.0, 0.0) for at, slope in sorted(seams)]).reshape(-1, 6)
+    factors = rng.choice([0.5, 1.0, 3.0, np.nan], len(seams) + 1)
+    known = replace(
+        patch(FIELD, ["B02"], x, y), nodes=np.ones((1, len(factors), 23, 23)) * factors[:, None, None], seams=made[None], corner=(0, 0)
+    )
+    dn = rng.integers(0, 2**16, (1, 1, height, width), dtype="uint16")
+    dn[rng.random(dn.shape) < 0.1] = 0
+    u, v = (origin + pitch * np.arange(size) for origin, pitch, size in zip(known.origin, known.pitch, (height, width), strict=True))
+    looks = labels(np.broadcast_to(v, (height, width)), np.broadcast_to(u[:, None], (height, width)), made)
+    value = np.where(dn == 0, np.nan, (dn.astype("float64") - 1000) * factors[looks])
+    lost = np.isnan(factors[looks]) & (dn != 0)
+    clipped = int((np.abs(value) >= 32767.5).sum())
+    stored = np.where(np.isnan(value), FILL, np.clip(np.rint(value), -32767, 32767))
+    done = harmonise(dn, [known], -1000, parallel=parallel)
+    np.testing.assert_array_equal(done.values, stored)
+    assert (done.clipped, done.uncorrected) == (clipped, lost.sum())
+    floats = harmonise(dn, [known], -1000, scale=1.0, dtype="float32")
+    np.testing.assert_array_equal(floats.values, value.astype("float32"))
+    assert harmonise(dn, [known], -1000, out=dn.view("int16")).clipped == clipped
+    np.testing.assert_array_equal(dn.view("int16"), stored)
 
 
 def test_clipping_is_counted_and_only_where_needed():
