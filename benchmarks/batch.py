@@ -84,7 +84,8 @@ def timed_build(recipe: Any, site: Any, out: str, *, overwrite: bool, session: A
     finally:
         for (module, name, _), function in zip(watched, before, strict=True):
             setattr(module, name, function)
-    note = {"id": site.id, **spent, "building": result.seconds, "memory": psutil.Process().memory_info().rss}
+    spent |= {"building": result.seconds, "processor": time.process_time()}
+    note = {"id": site.id, "worker": os.getpid(), **spent, "memory": psutil.Process().memory_info().rss}
     with open(os.environ[LOG], "a") as log:
         log.write(json.dumps(note) + "\n")
     return result
@@ -137,12 +138,23 @@ def measure(jobs: Plan, workers: int, server: RangeServer, timeout: float = 900.
         "sites": len(notes),
         "rate": (len(notes) - warm) / (_moment(outcomes[-1]) - _moment(outcomes[warm - 1])) * 60 if warm else 0.0,
         **{what: statistics.median(note[what] for note in notes[warm:]) for what in ("reading", "correcting", "committing", "building")},
+        "processor": _processor(notes[warm:]),
+        "serving": served["cpu"] / len(notes),
         "headers": _headers(served["ranges"]),
         "own": _own_time(outcomes[warm:]) if workers == 1 else float("nan"),
         "requests": served["requests"] / len(notes),
         "megabytes": served["bytes"] / 1e6 / len(notes),
         "memory": [note["memory"] for note in notes],
     }
+
+
+def _processor(notes: list[dict[str, Any]]) -> float:
+    """Processor time of a site, s: of each worker what it took from its first site to its last, without the first."""
+    taken: dict[int, list[float]] = {}
+    for note in notes:
+        taken.setdefault(note["worker"], []).append(note["processor"])
+    sites = sum(len(times) - 1 for times in taken.values())
+    return sum(times[-1] - times[0] for times in taken.values()) / sites if sites else float("nan")
 
 
 def _headers(ranges: list[list[Any]]) -> float:
@@ -223,6 +235,10 @@ def run_all(options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def _told(one: dict[str, Any], two: dict[str, Any]) -> str:
+    return "; ".join(f"{seconds * 1e3:.0f}" for seconds in (one["processor"], two["processor"], one["serving"]))
+
+
 def report(found: dict[str, Any]) -> list[str]:
     """The table."""
     one = found["workers 1"]
@@ -239,6 +255,9 @@ def report(found: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
     if two := found.get("workers 2"):
         lines.append(f"| sites per minute, 2 workers, one thread each | {two['rate']:.0f} = {two['rate'] / one['rate']:.2f}x |")
+        taken = one["processor"] + one["serving"]
+        lines.append(f"| processor time of a site, 1 and 2 workers; of the server for it, ms | {_told(one, two)} |")
+        lines.append(f"| what {os.cpu_count()} cores would allow that never wait | {os.cpu_count() / taken / one['rate'] * 60:.2f}x |")
         alone, both = found["workers 1 bound"]["rate"], found["workers 2 bound"]["rate"]
         lines.append(f"| the same, every worker with all its threads on one core | {alone:.0f} and {both:.0f} = {both / alone:.2f}x |")
     for key, entry in found.items():
