@@ -24,12 +24,16 @@ _BUILT_IN = {
 
 
 @cache
+def _built_in(kind: str) -> type[Layer]:
+    module, _, name = _BUILT_IN[kind].partition(":")
+    model: type[Layer] = getattr(import_module(module), name)
+    return model
+
+
+@cache
 def layer_kinds() -> Mapping[str, type[Layer]]:
     """All layers that are installed, by kind. Built-in layers cannot be replaced."""
-    kinds: dict[str, type[Layer]] = {}
-    for kind, target in _BUILT_IN.items():
-        module, _, name = target.partition(":")
-        kinds[kind] = getattr(import_module(module), name)
+    kinds = {kind: _built_in(kind) for kind in _BUILT_IN}
     for point in entry_points(group="cubekit.layers"):
         if point.name in kinds:
             raise InputError(
@@ -51,6 +55,8 @@ def layer_from(value: Any) -> Any:
     if not isinstance(value, Mapping):
         raise ValueError("a layer is a mapping with a key 'kind'")  # noqa: TRY004 - pydantic collects ValueError
     kind = str(value.get("kind"))
+    if kind in _BUILT_IN:  # the others, and what they import, are not needed
+        return _built_in(kind).model_validate(dict(value))
     kinds = layer_kinds()
     if kind not in kinds:
         close = difflib.get_close_matches(kind, kinds, 1)
