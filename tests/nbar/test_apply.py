@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 
 from cubekit.errors import InputError
 from cubekit.nbar import FILL, CField, NbarStatus, apply_c, harmonise, parse_granule_angles, patch, patches, status_attrs
+from cubekit.nbar._apply import THREADS
 from cubekit.nbar._pixels import labels
 from cubekit.nbar._rows import with_nodes
 from tests.nbar.conftest import make_xml
@@ -248,6 +252,25 @@ def test_values_do_not_depend_on_blocks_of_rows_or_threads(width):
     for rows in (slice(0, 333), slice(333, 700)):
         part = harmonise(np.ascontiguousarray(dn[:, :, rows]), [patch(FIELD, ["B02"], x, y[rows])], -1000).values
         np.testing.assert_array_equal(whole[:, :, rows], part)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or THREADS < 2, reason="no fork, or one processor, on this machine")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_starts_threads_of_its_own():
+    x, y = axes(20_000, 30_000, 1400)
+    dn = np.random.default_rng(4).integers(0, 12_000, (1, 1, 1400, 1400)).astype("uint16")
+    known = [patch(FIELD, ["B02"], x, y)]
+    before = harmonise(dn, known, -1000, parallel=True).values
+    fork = multiprocessing.get_context("fork")
+    with fork.Pool(1) as pool:
+        after, helped = pool.apply_async(_corrected_in_parallel, (dn, x, y)).get(timeout=60)
+    np.testing.assert_array_equal(after, before)
+    assert helped
+
+
+def _corrected_in_parallel(dn, x, y):
+    values = harmonise(dn, [patch(FIELD, ["B02"], x, y)], -1000, parallel=True).values
+    return values, any(thread.name.startswith("cubekit-nbar") for thread in threading.enumerate())
 
 
 def test_other_nodata_and_scale():
