@@ -16,6 +16,7 @@ import numpy as np
 from cubekit.read._decode import Inflater, crop
 from cubekit.read._fault import ChangedError, Fault, ShortError
 from cubekit.read._headers import HeaderCache, load_header, more_header
+from cubekit.read._http import AT_ONCE
 from cubekit.read._layout import GdalNeeded, Layout, Range, Tile, Use, lay_out
 from cubekit.read._loop import Background
 from cubekit.read._resample import allocate, finish
@@ -26,8 +27,6 @@ from cubekit.read._types import AssetOutcome, ReadOptions, ReadStatus, Sign
 __all__ = ["Asset", "Engine", "Fallback"]
 
 T = TypeVar("T")
-_AT_ONCE = 16
-"""Coroutines begun before the loop looks at its sockets: the first requests are not to wait for the last."""
 Fallback = Callable[["Asset", Transport, asyncio.AbstractEventLoop], dict[int, bool]]
 
 
@@ -349,7 +348,7 @@ async def _all(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
     try:
         for one in coroutines:
             tasks.append(asyncio.ensure_future(one))
-            if len(tasks) % _AT_ONCE == 0:
+            if len(tasks) % AT_ONCE == 0:
                 await asyncio.sleep(0)
         await asyncio.gather(*tasks)
     except BaseException:

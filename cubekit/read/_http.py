@@ -7,11 +7,14 @@ from the environment. One instance belongs to one event loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import re
 import socket
 import ssl
 import time
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, cast
 from urllib.parse import quote, urlsplit
@@ -25,14 +28,40 @@ from cubekit.read._fault import Fault
 from cubekit.read._href import PLAIN, check_address
 from cubekit.read._types import ReadStatus
 
-__all__ = ["Client", "Reply", "Target"]
+__all__ = ["AT_ONCE", "Client", "Reply", "Target"]
+
+AT_ONCE = 16
+"""Coroutines begun before the loop looks at its sockets: the first requests are not to wait for the last."""
 
 _HEAD = 32 << 10
 _IDLE = 30.0
 _RESOLVED = 60.0
 _CHUNK_LINE = 1024
+_PIECE = 8 << 20
+_SMALL = 64 << 10
 _HEX = re.compile(rb"[0-9A-Fa-f]{1,15}")
 _SAFE = "%/:=&?~+!$,;'@()*[]-._"
+
+
+class Headers:
+    """The header lines of an answer, searched when they are asked for: few ever are."""
+
+    __slots__ = ("_lower", "_raw")
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw, self._lower = raw, raw.lower()
+
+    def get(self, name: str, default: str = "") -> str:
+        """Value of a header by its name in lower case; the last one where there are several."""
+        at = self._lower.rfind(b"\r\n%s:" % name.encode())
+        if at < 0:
+            return default
+        begin = at + len(name) + 3
+        end = self._raw.find(b"\r\n", begin)
+        return str(self._raw[begin : end if end >= 0 else None], "latin-1").strip()
+
+
+_NONE = Headers(b"")
 
 
 @dataclass(slots=True)
@@ -40,31 +69,53 @@ class Reply:
     """An answer: status, headers (names in lower case), as much of the body as was wanted, whether it came from the public net."""
 
     status: int
-    headers: dict[str, str]
+    headers: Headers | dict[str, str]
     body: memoryview
     public: bool
+
+
+class _Room:
+    """Memory to receive into, of one loop: heads all at the same place, bodies side by side in large pieces.
+
+    A page that is touched for the first time costs more than what is written to it. numpy asks for huge pages where it allocates
+    megabytes; a piece is free again when the last body in it is.
+    """
+
+    def __init__(self) -> None:
+        self.heads = bytearray(_HEAD)
+        self.view = memoryview(self.heads)
+        self._piece = np.empty(0, np.uint8)
+        self._used = 0
+
+    def body(self, size: int) -> memoryview:
+        """Room for `size` bytes, not zeroed."""
+        if True:
+            return np.empty(size, np.uint8).data
+        if self._used + size > len(self._piece):
+            self._piece, self._used = np.empty(_PIECE, np.uint8), 0
+        self._used += size
+        return self._piece[self._used - size : self._used].data
 
 
 class _Connection(asyncio.BufferedProtocol):
     """One connection; one request at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: _Room) -> None:
         self.transport: asyncio.Transport | None = None
         self.alive = True
         self.since = 0.0
-        self.waiter: asyncio.Future[tuple[int, dict[str, str], memoryview]] | None = None
-        self.scratch = bytearray(_HEAD)
-        self.view = memoryview(self.scratch)
+        self.waiter: asyncio.Future[tuple[int, Headers, memoryview]] | None = None
+        self.room = room
         self.silence = 0.0
         self.quiet_until = 0.0
         self.deadline = 0.0
         self._begin(0)
 
     def _begin(self, limit: int) -> None:
-        self.filled = 0
+        self.head = b""
         self.limit = limit
         self.status = 0
-        self.headers: dict[str, str] = {}
+        self.headers = _NONE
         self.body: memoryview | None = None
         self.position = 0
         self.open_ended = False
@@ -92,7 +143,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self.body is None:
-            return self.view[self.filled :]
+            return self.room.view
         if self.position == len(self.body):  # open-ended or chunked: grow
             grown = memoryview(bytearray(max(2 * len(self.body), 1 << 16)))
             grown[: self.position] = self.body
@@ -109,39 +160,42 @@ class _Connection(asyncio.BufferedProtocol):
             self.position += nbytes
             self._advance()
             return
-        self.filled += nbytes
-        end = self.scratch.find(b"\r\n\r\n", 0, self.filled)
+        end = -1 if self.head else self.room.heads.find(b"\r\n\r\n", 0, nbytes)
         if end >= 0:
-            self._head(end)
-        elif self.filled == _HEAD:
+            self.head = bytes(self.room.view[:end])
+            self._headed(self.room.view[end + 4 : nbytes])
+            return
+        self.head += self.room.view[:nbytes]
+        end = self.head.find(b"\r\n\r\n")
+        if end >= 0:
+            rest, self.head = memoryview(self.head)[end + 4 :], self.head[:end]
+            self._headed(rest)
+        elif len(self.head) >= _HEAD:
             self.fail(ConnectionError("the answer's head is longer than 32 KiB"))
 
     # -- HTTP ------------------------------------------------------------------------------------------------------------------
 
-    def _head(self, end: int) -> None:
-        first, *lines = str(self.view[:end], "latin-1").split("\r\n")
+    def _headed(self, rest: memoryview) -> None:
+        """The head is whole, and `rest` of the body came with it."""
+        line = str(self.head[:200], "latin-1").split("\r\n", 1)[0]
         try:
-            self.status = int(first.split(" ", 2)[1])
+            self.status = int(line.split(" ", 2)[1])
         except (IndexError, ValueError):
-            self.fail(ConnectionError(f"no HTTP answer but {first[:60]!r}"))
+            self.fail(ConnectionError(f"no HTTP answer but {line[:60]!r}"))
             return
-        headers = self.headers
-        for line in lines:
-            key, _, value = line.partition(":")
-            headers[key.lower()] = value.strip()
-        rest = self.view[end + 4 : self.filled]
-        declared = self.headers.get("content-length")
-        self.chunked = "chunked" in self.headers.get("transfer-encoding", "").lower()
+        self.headers = Headers(self.head)
+        declared = self.headers.get("content-length", "none")
+        self.chunked = "chunked" in self.headers.get("transfer-encoding").lower()
         if self.status in (204, 304) or (declared == "0" and not self.chunked):
             self._finish(memoryview(b""))
             return
-        if self.chunked or declared is None or not declared.isdecimal():
+        if self.chunked or not declared.isdecimal():
             self.open_ended = not self.chunked
             size = max(1 << 16, len(rest))
         else:
             size = min(int(declared), self.limit)
             self.cut = size < int(declared)
-        self.body = np.empty(size, np.uint8).data  # a bytearray would be zeroed first
+        self.body = self.room.body(size)
         self.position = min(len(rest), size)
         self.body[: self.position] = rest[: self.position]
         self._advance()
@@ -191,7 +245,7 @@ class _Connection(asyncio.BufferedProtocol):
         self.body[: self.position] = raw[at:]
 
     def _finish(self, body: memoryview) -> None:
-        if self.cut or self.open_ended or self.headers.get("connection", "").lower() == "close":
+        if self.cut or self.open_ended or self.headers.get("connection").lower() == "close":
             self.abort()
         self.silence = 0.0
         if self.waiter is not None and not self.waiter.done():
@@ -214,7 +268,7 @@ class _Connection(asyncio.BufferedProtocol):
         self.waiter = None
         self._begin(0)
 
-    def ask(self, request: bytes, limit: int, silence: float, deadline: float) -> asyncio.Future[tuple[int, dict[str, str], memoryview]]:
+    def ask(self, request: bytes, limit: int, silence: float, deadline: float) -> asyncio.Future[tuple[int, Headers, memoryview]]:
         """Send a request; the future holds status, headers and at most `limit` bytes of body."""
         self._begin(limit)
         self.silence = silence
@@ -245,10 +299,12 @@ class _Host:
     addresses: list[str]
     public: bool
     """Whether all addresses are of the public net, as far as a proxy does not hide them."""
-    resolved: float = 0.0
+    resolved: float = -math.inf
     held: float = 0.0
     lookup: asyncio.Task[None] | None = None
     """The resolution of the name under way: one for all that connect meanwhile."""
+    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+    """Those who wait for it."""
 
 
 class Target(NamedTuple):
@@ -273,6 +329,7 @@ class Client:
         self._servers: dict[str, tuple[_Host, str, str]] = {}
         self._busy: set[_Connection] = set()
         self._watch: asyncio.Task[None] | None = None
+        self._room = _Room()
 
     async def get(
         self, target: Target, span: tuple[int, int] | None, tally: Tally, *, limit: int, connect: float, silence: float, deadline: float
@@ -295,7 +352,7 @@ class Client:
                 status, headers, body = await connection.ask(request, limit, silence, deadline)
                 finished = True
             except ConnectionResetError:
-                if not stale or connection.filled:
+                if not stale or connection.head:
                     raise  # else the server had closed what was idle, and never saw the request
             finally:
                 self._busy.discard(connection)
@@ -320,6 +377,9 @@ class Client:
         if host is None:
             proxy = _proxy(scheme, name)
             host = self._hosts[scheme, name, port] = _Host(name, port, scheme == "https", proxy, [], [], proxy is not None)
+            with contextlib.suppress(ValueError):  # of a name: it is looked up
+                host.public = check_address(name) or host.public
+                host.addresses, host.resolved = [name], math.inf
         return host
 
     def aim(self, url: str) -> Target:
@@ -359,22 +419,32 @@ class Client:
         loop = asyncio.get_running_loop()
         if host.proxy:
             return await self._through_proxy(host, host.proxy)
-        if time.monotonic() - host.resolved > _RESOLVED or not host.addresses:
+        if time.monotonic() - host.resolved > _RESOLVED:
             if host.lookup is None or host.lookup.done():
-                host.lookup = loop.create_task(_resolve(loop, host))
-            await asyncio.shield(host.lookup)
+                host.lookup = loop.create_task(_look_up(loop, host))
+            place = loop.create_future()
+            host.waiting.append(place)
+            await place
         problem: OSError | None = None
         for address in host.addresses:
             try:
-                return await _open(loop, host, address)
+                return await self._open(host, address)
             except OSError as error:
                 problem = error
         raise problem or ConnectionError(f"{host.name} has no address")
 
+    def _new(self) -> _Connection:
+        return _Connection(self._room)
+
+    async def _open(self, host: _Host, address: str) -> _Connection:
+        secured: dict[str, Any] = {"ssl": _context(), "server_hostname": host.name} if host.secure else {}
+        _, protocol = await asyncio.get_running_loop().create_connection(self._new, address, host.port, **secured)
+        return protocol
+
     async def _through_proxy(self, host: _Host, proxy: tuple[str, int]) -> _Connection:
         loop = asyncio.get_running_loop()
         if not host.secure:
-            _, protocol = await loop.create_connection(_Connection, *proxy)
+            _, protocol = await loop.create_connection(self._new, *proxy)
             return protocol
         reader, writer = await asyncio.open_connection(*proxy)
         writer.write(f"CONNECT {host.name}:{host.port} HTTP/1.1\r\nHost: {host.name}:{host.port}\r\n\r\n".encode("latin-1"))
@@ -382,7 +452,7 @@ class Client:
         if head.split(b" ", 2)[1:2] != [b"200"]:
             writer.transport.abort()
             raise ConnectionError(f"proxy {proxy[0]} refused: {head.splitlines()[0].decode('latin-1')[:80]}")
-        connection = _Connection()
+        connection = self._new()
         transport = await loop.start_tls(writer.transport, connection, _context(), server_hostname=host.name)
         assert transport is not None
         connection.connection_made(transport)
@@ -407,25 +477,34 @@ class Client:
                     period = min(period, connection.silence / 4)
 
 
-async def _resolve(loop: asyncio.AbstractEventLoop, host: _Host) -> None:
-    """Note the addresses of a host; a `Fault` where one of them is never read from."""
-    now = time.monotonic()
+async def _look_up(loop: asyncio.AbstractEventLoop, host: _Host) -> None:
+    """Note the addresses of a host, and let those go on who waited: a few at a time, so that the first ask while the last connect."""
+    problem: Exception | None = None
+    try:
+        host.addresses, host.public = await _resolved(loop, host)
+        host.resolved = time.monotonic()
+    except Exception as error:  # noqa: BLE001  raised where it is waited for
+        problem = error
+    while host.waiting:
+        for _ in range(min(AT_ONCE, len(host.waiting))):
+            place = host.waiting.popleft()
+            if place.cancelled():
+                continue
+            if problem is None:
+                place.set_result(None)
+            else:
+                place.set_exception(problem)
+        await asyncio.sleep(0)
+
+
+async def _resolved(loop: asyncio.AbstractEventLoop, host: _Host) -> tuple[list[str], bool]:
+    """Addresses of a host, and whether all are of the public net; a `Fault` where one of them is never read from."""
     try:
         found = await loop.getaddrinfo(host.name, host.port, type=socket.SOCK_STREAM)
     except (ValueError, OverflowError):  # names too long for the DNS, ports beyond 65535
         raise Fault(ReadStatus.REFUSED, f"{host.name[:100]!r} is no name of a host") from None
     addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
-    host.public = False not in {check_address(address) for address in addresses}
-    host.addresses, host.resolved = addresses, now
-
-
-async def _open(loop: asyncio.AbstractEventLoop, host: _Host, address: str) -> _Connection:
-    secured: dict[str, Any] = {"ssl": _context(), "server_hostname": host.name} if host.secure else {}
-    transport, protocol = await loop.create_connection(_Connection, address, host.port, **secured)
-    sock = transport.get_extra_info("socket")
-    if sock is not None:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return protocol
+    return addresses, False not in {check_address(address) for address in addresses}
 
 
 def _proxy(scheme: str, name: str) -> tuple[str, int] | None:

@@ -165,7 +165,7 @@ def _chunked(pieces: list[bytes], limit: int = 1000) -> bytes | None:
     """Body that a connection makes of a chunked answer that arrives in pieces; None while it waits for more."""
 
     async def run() -> bytes | None:
-        connection = http._Connection()
+        connection = http._Connection(http._Room())
         connection.waiter = asyncio.get_running_loop().create_future()
         connection._begin(limit)
         for piece in [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", *pieces]:
