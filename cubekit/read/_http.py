@@ -37,8 +37,6 @@ _HEAD = 32 << 10
 _IDLE = 30.0
 _RESOLVED = 60.0
 _CHUNK_LINE = 1024
-_PIECE = 8 << 20
-_SMALL = 64 << 10
 _HEX = re.compile(rb"[0-9A-Fa-f]{1,15}")
 _SAFE = "%/:=&?~+!$,;'@()*[]-._"
 
@@ -75,26 +73,11 @@ class Reply:
 
 
 class _Room:
-    """Memory to receive into, of one loop: heads all at the same place, bodies side by side in large pieces.
-
-    A page that is touched for the first time costs more than what is written to it. numpy asks for huge pages where it allocates
-    megabytes; a piece is free again when the last body in it is.
-    """
+    """Memory into which the connections of one loop receive heads of answers, one at a time."""
 
     def __init__(self) -> None:
-        self.heads = bytearray(_HEAD)
-        self.view = memoryview(self.heads)
-        self._piece = np.empty(0, np.uint8)
-        self._used = 0
-
-    def body(self, size: int) -> memoryview:
-        """Room for `size` bytes, not zeroed."""
-        if True:
-            return np.empty(size, np.uint8).data
-        if self._used + size > len(self._piece):
-            self._piece, self._used = np.empty(_PIECE, np.uint8), 0
-        self._used += size
-        return self._piece[self._used - size : self._used].data
+        self.bytes = bytearray(_HEAD)
+        self.view = memoryview(self.bytes)
 
 
 class _Connection(asyncio.BufferedProtocol):
@@ -160,7 +143,7 @@ class _Connection(asyncio.BufferedProtocol):
             self.position += nbytes
             self._advance()
             return
-        end = -1 if self.head else self.room.heads.find(b"\r\n\r\n", 0, nbytes)
+        end = -1 if self.head else self.room.bytes.find(b"\r\n\r\n", 0, nbytes)
         if end >= 0:
             self.head = bytes(self.room.view[:end])
             self._headed(self.room.view[end + 4 : nbytes])
@@ -195,7 +178,7 @@ class _Connection(asyncio.BufferedProtocol):
         else:
             size = min(int(declared), self.limit)
             self.cut = size < int(declared)
-        self.body = self.room.body(size)
+        self.body = np.empty(size, np.uint8).data  # a bytearray would be zeroed first
         self.position = min(len(rest), size)
         self.body[: self.position] = rest[: self.position]
         self._advance()

@@ -192,6 +192,72 @@ def test_a_name_is_looked_up_once_for_all_who_connect(world: World, monkeypatch:
     assert asked == ["many.example"]
 
 
+def test_an_address_is_not_looked_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*rest: object, **named: object) -> object:
+        raise AssertionError(rest)
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    out = np.empty((1, *GRID.shape), "uint16")
+    assert read_assets([world.read("a.tif")], GRID, out)[0].status is ReadStatus.OK
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "many.example"])
+def test_the_first_ask_while_the_last_connect(host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What answers first can be decoded while others still wait: requests may not wait for all connections to stand."""
+    log: list[str] = []
+    real = socket.getaddrinfo
+
+    def noted(name: str, of: Callable[..., object]) -> Callable[..., object]:
+        def call(*rest: object) -> object:
+            log.append(name)
+            return of(*rest)
+
+        return call
+
+    def slow(_: str, *rest: object, **named: object) -> object:
+        time.sleep(0.2)
+        return real("127.0.0.1", *rest, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    for name in ("connection_made", "ask"):
+        monkeypatch.setattr(http._Connection, name, noted(name, getattr(http._Connection, name)))
+    write_cog(tmp_path / "a.tif", unique_pixels(256, 300), tile=128)
+    with RangeServer(tmp_path, latency=0.5) as server:  # no connection is free for a second request
+        reads = [AssetRead(f"http://{host}:{server.port}/a.tif?{number}", nodata=0) for number in range(200)]
+        out = np.empty((len(reads), *GRID.shape), "uint16")
+        assert {outcome.status for outcome in read_assets(reads, GRID, out)} == {ReadStatus.OK}
+    assert log.count("connection_made") == 200
+    assert log.index("ask") < 100
+
+
+def test_a_head_may_come_in_any_pieces() -> None:
+    whole = b'HTTP/1.1 206 Partial\r\nETag: "Aa:b"\r\nX-Content-Length: 9\r\nCONTENT-length: 7\r\ncontent-Length:  5 \r\n\r\nhello'
+
+    async def run(step: int) -> tuple[int, http.Headers, memoryview]:
+        room = http._Room()
+        connection, other = http._Connection(room), http._Connection(room)
+        for one in (connection, other):
+            one.waiter = asyncio.get_running_loop().create_future()
+            one._begin(1000)
+        for at in range(0, len(whole), step):
+            for one, text in ((connection, whole), (other, whole[:-1] + b"0")):  # by turns, into the same memory
+                piece = text[at : at + step]
+                one.get_buffer(-1)[: len(piece)] = piece
+                one.buffer_updated(len(piece))
+        assert other.waiter is not None
+        assert bytes(other.waiter.result()[2]) == b"hell0"
+        assert connection.waiter is not None
+        return connection.waiter.result()
+
+    for step in range(1, len(whole) + 1):
+        status, headers, body = asyncio.run(run(step))
+        assert (status, bytes(body)) == (206, b"hello")
+        assert headers.get("etag") == '"Aa:b"'
+        assert headers.get("content-length") == "5"  # the last one counts
+        assert headers.get("content-range", "none") == "none"
+        assert headers.get("length") == ""
+
+
 def test_a_connection_that_was_closed_while_it_idled_is_no_fault() -> None:
     """The server answers once per connection, and closes it when it is asked again."""
     listener = socket.create_server(("127.0.0.1", 0))
