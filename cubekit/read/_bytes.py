@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cubekit.read._engine import Budget
+from cubekit.read._engine import Budget, together
 from cubekit.read._fault import Fault
 from cubekit.read._href import asset_key
 from cubekit.read._loop import background
@@ -69,7 +69,7 @@ def read_bytes(
     async def run(wanted: list[str]) -> list[bytes | AssetOutcome]:
         transport = Transport(here.client, options, sign, here.waiting)
         slots, budget = asyncio.Semaphore(options.concurrency), Budget(options.memory)
-        return await asyncio.gather(*(one(transport, href, slots, budget) for href in wanted))
+        return await together(one(transport, href, slots, budget) for href in wanted)
 
     found: dict[str, bytes | AssetOutcome] = {}
     for href in dict.fromkeys(hrefs):

@@ -24,7 +24,7 @@ from cubekit.read._tiff import Header
 from cubekit.read._transport import Source, Transport
 from cubekit.read._types import AssetOutcome, ReadOptions, ReadStatus, Sign
 
-__all__ = ["Asset", "Engine", "Fallback"]
+__all__ = ["Asset", "Budget", "Engine", "Fallback", "together"]
 
 T = TypeVar("T")
 Fallback = Callable[["Asset", Transport, asyncio.AbstractEventLoop], dict[int, bool]]
@@ -152,7 +152,7 @@ class Engine:
                 await work(asset)
                 done(asset)
 
-        await _all(worker() for _ in range(min(len(assets), 2 * self.options.concurrency)))
+        await together(worker() for _ in range(min(len(assets), 2 * self.options.concurrency)))
 
     async def read(self, asset: Asset) -> None:
         """Read all windows of an asset into their results; every use has an outcome afterwards."""
@@ -245,7 +245,7 @@ class Engine:
                 return asset.filled
             await self._range(asset, one)
         elif layout.ranges:
-            await _all(self._range(asset, one) for one in layout.ranges)
+            await together(self._range(asset, one) for one in layout.ranges)
         if layout.scratch or header.masks:
             return await self._decoders.run(self._finish, asset)
         return self._finish(asset)
@@ -270,7 +270,7 @@ class Engine:
             if len(one.tiles) == 1:
                 await self._tile(asset, one.tiles[0], data, finish_too=finish_too)
             else:
-                await _all(
+                await together(
                     self._tile(asset, tile, data[tile.offset + tile.lead[0] - one.start : tile.offset + tile.lead[1] - one.start])
                     for tile in one.tiles
                 )
@@ -342,15 +342,15 @@ def _blank(use: Use) -> None:
     use.window = use.mask = None
 
 
-async def _all(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run together; the first fault ends the others and is raised as itself."""
+async def together(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run together, begun a few at a time; what they give, in their order. The first fault ends the others and is raised as itself."""
     tasks = []
     try:
         for one in coroutines:
             tasks.append(asyncio.ensure_future(one))
             if len(tasks) % AT_ONCE == 0:
                 await asyncio.sleep(0)
-        await asyncio.gather(*tasks)
+        return await asyncio.gather(*tasks)
     except BaseException:
         for task in tasks:
             task.cancel()
