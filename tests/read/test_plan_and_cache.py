@@ -16,7 +16,7 @@ from affine import Affine
 from cubekit.errors import InputError
 from cubekit.grid import Grid
 from cubekit.read import AssetRead, ReadOptions, ReadStatus, _resample, forget_headers, plan_reads, read_assets, read_bytes, read_many
-from cubekit.read._engine import Slots, _all
+from cubekit.read._engine import Slots, together
 from cubekit.read._headers import _VERSION, FIRST, pack, unpack
 from cubekit.read._ifd import Pieces
 from cubekit.read._place import Placement
@@ -204,7 +204,7 @@ def test_the_first_requests_do_not_wait_for_the_last() -> None:
         await asyncio.sleep(0)
         seen.append(("on", number))
 
-    asyncio.run(_all(one(number) for number in range(100)))
+    asyncio.run(together(one(number) for number in range(100)))
     assert seen.index(("on", 0)) < seen.index(("begun", 50))
 
 
