@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cubekit.errors import CommitError, InputError
+from cubekit.layers._compiling import told
 from cubekit.layers._pins import Pins
 from cubekit.redact import unsigned
 from cubekit.site import TimeRange
@@ -155,6 +156,10 @@ class Session:
         With a cache folder, what the build reads is noted there until it ends. A build that was killed finds the notes of the one before
         and asks only for the rest; one that fails, or that commits its cube, leaves none.
         """
+        with told(self.progress):
+            yield from self._noted(target)
+
+    def _noted(self, target: str) -> Iterator[Session]:
         if self.cache_dir is None:
             yield self
             return

@@ -72,26 +72,29 @@ def footprints(
 @njit(cache=True, nogil=True)
 def _look_and_brackets(coefficients, seen, features, centres, look, aim, brackets):  # type: ignore[no-untyped-def]
     """Polynomial of the across-track look of each grid, looks across and ahead at its centre (``aim``), and the brackets of its edges."""
-    xx, yy, xy, eastward = 0.0, 0.0, 0.0, np.zeros(2)
+    xx, yy, xy, eastward, northward = 0.0, 0.0, 0.0, 0.0, 0.0
     for g in range(seen.shape[0]):
         a, b, count = _centre(seen[g].reshape(-1), features)
         centres[g, 0], centres[g, 1] = a, b
-        east = coefficients[g, 1] + 2 * coefficients[g, 3] * a + coefficients[g, 4] * b
-        south = coefficients[g, 2] + coefficients[g, 4] * a + 2 * coefficients[g, 5] * b
-        xx += count * (east[0] ** 2 + south[0] ** 2)
-        yy += count * (east[1] ** 2 + south[1] ** 2)
-        xy += count * (east[0] * east[1] + south[0] * south[1])
-        eastward += count * east
+        x_east = coefficients[g, 1, 0] + 2 * coefficients[g, 3, 0] * a + coefficients[g, 4, 0] * b
+        y_east = coefficients[g, 1, 1] + 2 * coefficients[g, 3, 1] * a + coefficients[g, 4, 1] * b
+        x_south = coefficients[g, 2, 0] + coefficients[g, 4, 0] * a + 2 * coefficients[g, 5, 0] * b
+        y_south = coefficients[g, 2, 1] + coefficients[g, 4, 1] * a + 2 * coefficients[g, 5, 1] * b
+        xx += count * (x_east**2 + x_south**2)
+        yy += count * (y_east**2 + y_south**2)
+        xy += count * (x_east * y_east + x_south * y_south)
+        eastward += count * x_east
+        northward += count * y_east
     # the direction in which the vectors vary most: main axis of the symmetric matrix J J^T
     angle = 0.5 * math.atan2(2 * xy, xx - yy)
     nx, ny = math.cos(angle), math.sin(angle)
-    if nx * eastward[0] + ny * eastward[1] < 0:
+    if nx * eastward + ny * northward < 0:
         nx, ny = -nx, -ny
     values = np.empty((seen.shape[1], seen.shape[2]))
     for g in range(seen.shape[0]):
-        a, b = centres[g]
+        a, b = centres[g, 0], centres[g, 1]
         terms = (1.0, a, b, a * a, a * b, b * b)
-        aim[g] = 0.0
+        aim[g, 0], aim[g, 1] = 0.0, 0.0
         for j in range(6):
             look[g, j] = nx * coefficients[g, j, 0] + ny * coefficients[g, j, 1]
             aim[g, 0] += terms[j] * look[g, j]
@@ -143,10 +146,12 @@ def _fit_edges(brackets, aim, detectors, bands, edges):  # type: ignore[no-untyp
     """Edges (grid, 2), west and east, as the module says; those that the tile does not show, and no neighbour tells, are infinite."""
     mean, count = np.zeros((13, 2)), np.zeros(13)
     for g in range(len(detectors)):
-        mean[detectors[g]] += aim[g]
+        for axis in range(2):
+            mean[detectors[g], axis] += aim[g, axis]
         count[detectors[g]] += 1.0
     for d in range(13):
-        mean[d] /= max(count[d], 1.0)
+        for axis in range(2):
+            mean[d, axis] /= max(count[d], 1.0)
     slots, slope = np.full((13, 2), -1), 0  # unknowns: edges, k, f of each band, the overlap
     for g in range(len(detectors)):
         for side in range(2):
@@ -163,7 +168,8 @@ def _fit_edges(brackets, aim, detectors, bands, edges):  # type: ignore[no-untyp
         _add_brackets(brackets, aim, mean, detectors, bands, slots, slope, turn == 0, known, matrix, right)
         if turn == 0:
             factor(matrix)
-        known[:] = right
+        for i in range(size):
+            known[i, 0] = right[i, 0]
         substitute(matrix, known)
     for g in range(len(detectors)):
         d = detectors[g]
@@ -180,7 +186,8 @@ def _fit_edges(brackets, aim, detectors, bands, edges):  # type: ignore[no-untyp
 def _add_brackets(brackets, aim, mean, detectors, bands, slots, slope, at_first, known, matrix, right):  # type: ignore[no-untyped-def]
     """Right side of the normal equations, whose matrix is made ``at_first``, when edges are wanted as near to ``known`` as brackets let."""
     columns, values = np.empty(3, dtype=np.int64), np.ones(3)
-    right[:] = 0.0
+    for i in range(right.shape[0]):
+        right[i, 0] = 0.0
     for g in range(len(detectors)):
         for side in range(2):
             if not math.isfinite(brackets[g, side, 1]):

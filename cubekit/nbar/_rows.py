@@ -285,14 +285,15 @@ def _plane(dn, base, begin, end, width, add, factor, nodes, seams, geometry, lin
             _lines(nodes, node - corner, real + 1, geometry, lines)
             known = node
         while i < stop:
-            before[:] = crossings[0]
-            crossings[0] = crossings[min(rows, TOGETHER) - 1]  # where the seams were last seen
+            for s in range(real):
+                before[s] = crossings[0, s]
+                crossings[0, s] = crossings[min(rows, TOGETHER) - 1, s]  # where the seams were last seen
             b, rows, start, found = v0 + dv * i - node, stop - i, base + i * width, 0
             if real > 0:
                 rows = min(rows, TOGETHER)
                 for row in range(rows):
-                    if row > 0:
-                        crossings[row] = crossings[row - 1]
+                    for s in range(real if row > 0 else 0):
+                        crossings[row, s] = crossings[row - 1, s]
                     _follow_seams(seams, u0, du, v0 + dv * (i + row), first, last, crossings[row])
                 found, over, gone = _passed(
                     dn, start, rows, width, b, dv, add, factor, lines, stops, crossings, nodata, fill, where, results

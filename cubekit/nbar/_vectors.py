@@ -157,7 +157,8 @@ def _continue(zenith, azimuth, index, features, weak, prior_weight, vectors, see
             moment[g, j, 0] += prior_weight * shared[j - 1, 0]
             moment[g, j, 1] += prior_weight * shared[j - 1, 1]
         _solve(gram[g], moment[g])
-        coefficients[g] = moment[g]
+        for j in range(6):
+            coefficients[g, j, 0], coefficients[g, j, 1] = moment[g, j, 0], moment[g, j, 1]
         _fill_unseen(features[1], features[2], seen[g], moment[g], vectors[g])
 
 
