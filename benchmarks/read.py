@@ -134,42 +134,47 @@ def _compare(
             "url": server.url, "items": str(Path(folder) / "items.json"), "stac": stac.url, "folder": folder, "bands": bands,
             "lat": lat, "lon": lon, "edge": 128, "resolution": resolution, "epsg": EPSG, "bounds": list(grid.bounds),
         }  # fmt: skip
-        if not any(all(limit[key] == value for key, value in setting.items()) for limit in results["limits"]):
-            results["limits"].append({**setting, **_limit(job, grid, server)})
-            keep()
         due = [
             reader for reader in readers
             if (main_job or reader[4] in wanted)
             and not any(row["reader"] == reader[0] and all(row[key] == value for key, value in setting.items()) for row in results["runs"])
         ]  # fmt: skip
-        # Ours by turns: what the machine does meanwhile hits all of them.
-        for group in [*([reader] for reader in due if reader[2] != "here"), [reader for reader in due if reader[2] == "here"]]:
-            try:
-                measured = _measured(server, group, job, folder, pythons, options.repeat)
-            except ReaderError as error:
-                print(f"{setting} {', '.join(reader[0] for reader in group)}: left out: {error}", file=sys.stderr, flush=True)
+        if not any(all(limit[key] == value for key, value in setting.items()) for limit in results["limits"]):
+            due.append(("limit", "", "", None, ""))
+        for name, runs in _measured(server, due, job, grid, folder, pythons, options.repeat).items():
+            middle = {key: statistics.median(run[key] for run in runs) for key in runs[0] if key in COLUMNS or name == "limit"}
+            if name == "limit":
+                results["limits"].append({**setting, **middle})
                 continue
-            for name, runs in measured.items():
-                middle = {key: statistics.median(run[key] for run in runs) for key in COLUMNS}
-                row = {**setting, "reader": name, **middle, "runs": len(runs), "digest": runs[0]["digest"], "misses": runs[0].get("misses")}
-                row["walls"] = [round(run["wall"], 3) for run in runs]
-                results["runs"].append(row)
-                told = f"{middle['wall']:.2f} s, {middle['bytes'] / 1e6:.0f} MB, {row['digest']}"
-                print(f"{setting} {name}: {told}", file=sys.stderr, flush=True)
-            keep()
+            row = {**setting, "reader": name, **middle, "runs": len(runs), "digest": runs[0]["digest"], "misses": runs[0].get("misses")}
+            row["walls"] = [round(run["wall"], 3) for run in runs]
+            results["runs"].append(row)
+            told = f"{middle['wall']:.2f} s, {middle['bytes'] / 1e6:.0f} MB, {row['digest']}"
+            print(f"{setting} {name}: {told}", file=sys.stderr, flush=True)
+        keep()
 
 
-def _measured(server: Any, group: Any, job: dict[str, Any], folder: str, pythons: Any, repeat: int) -> dict[str, list[dict[str, Any]]]:
-    """The runs of each reader of a group, one after the other and then again."""
-    runs: dict[str, list[dict[str, Any]]] = {reader[0]: [] for reader in group}
+def _measured(
+    server: Any, readers: Any, job: dict[str, Any], grid: Grid, folder: str, pythons: Any, repeat: int
+) -> dict[str, list[dict[str, Any]]]:
+    """The runs of each reader, and of the limit: all once, then all again, so that what the machine does meanwhile hits all of them."""
+    runs: dict[str, list[dict[str, Any]]] = {}
+    failed = set()
     for turn in range(repeat):
-        for name, function, environment, threads, where in group:
-            if where == "once" and turn:
+        for name, function, environment, threads, where in readers:
+            if name in failed or (where == "once" and turn):
                 continue
             own = {**job, "threads": threads, **({"cache_dir": str(Path(folder) / "headers")} if "known" in name else {})}
-            if "cache_dir" in own and not turn:
-                _once(pythons[environment], function, own, folder)
-            runs[name].append(_counted(server, pythons[environment], function, own, folder))
+            try:
+                if "cache_dir" in own and not turn:
+                    _once(pythons[environment], function, own, folder)
+                run = _limit(job, grid, server) if name == "limit" else _counted(server, pythons[environment], function, own, folder)
+            except ReaderError as error:
+                print(f"{name}: left out: {error}", file=sys.stderr, flush=True)
+                failed.add(name)
+                continue
+            runs.setdefault(name, []).append(run)
+            print(f"  turn {turn + 1}, {name}: {run.get('wall', run.get('inflate')):.2f} s", file=sys.stderr, flush=True)
     return runs
 
 
@@ -201,8 +206,7 @@ def _limit(job: dict[str, Any], grid: Grid, server: Any) -> dict[str, float]:
 
     features = json.loads(Path(job["items"]).read_text())["features"]
     reads = [AssetRead(f["assets"][b]["href"], f["id"], b, "nearest", 0) for f in features for b in job["bands"]]
-    found = [measure(reads, grid, ReadOptions(), server=server) for _ in range(3)]
-    return {key: statistics.median(one[key] for one in found) for key in found[0]}
+    return measure(reads, grid, ReadOptions(), server=server)
 
 
 def _environment(folder: Path, packages: list[str], python: str | None) -> Path:
