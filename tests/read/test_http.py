@@ -192,13 +192,15 @@ def test_a_name_is_looked_up_once_for_all_who_connect(world: World, monkeypatch:
     assert asked == ["many.example"]
 
 
-def test_an_address_is_not_looked_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_is_not_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*rest: object, **named: object) -> object:
         raise AssertionError(rest)
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    write_cog(tmp_path / "a.tif", unique_pixels(256, 300), tile=128)
     out = np.empty((1, *GRID.shape), "uint16")
-    assert read_assets([world.read("a.tif")], GRID, out)[0].status is ReadStatus.OK
+    with RangeServer(tmp_path) as server:  # of its own: no connection to it stands already
+        assert read_assets([AssetRead(f"{server.url}/a.tif", nodata=0)], GRID, out)[0].status is ReadStatus.OK
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "many.example"])
